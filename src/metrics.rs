@@ -1,1 +1,144 @@
-//! (being written)
+//! Counters and gauges of the node, in OpenMetrics form.
+//!
+//! Labels never carry a spec, a path or anything else that strangers choose: their number is
+//! fixed by this file. Names begin with `sumpeer_`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// One label with a value from a fixed set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Label {
+    /// What is counted apart: a log, an outcome, a class of status.
+    pub kind: &'static str,
+}
+
+/// What the node counts. Cloning gives another handle to the same numbers.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Entries in each log (`accepted`, `claims`).
+    pub log_size: Family<Label, Gauge>,
+    /// Transactions committed by the writer thread.
+    pub commits: Counter,
+    /// Jobs that took part in those transactions.
+    pub jobs: Counter,
+    /// Builds by how they ended (`built`, `cannot-build`, `not-found`, `temporary`).
+    pub builds: Family<Label, Counter>,
+    /// How long builds took, from start to report.
+    pub build_seconds: Histogram,
+    /// Specs that wait for a builder.
+    pub queued: Gauge,
+    /// Builds that run now.
+    pub running: Gauge,
+    /// Requests by class of status (`2xx`, `3xx`, `4xx`, `5xx`).
+    pub requests: Family<Label, Counter>,
+    /// Connections open now.
+    pub connections: Gauge,
+    /// Requests refused by a limit (`connections`, `requests`, `builds`).
+    pub refused: Family<Label, Counter>,
+    /// Bytes of binaries kept on disk, compressed.
+    pub binary_bytes: Gauge,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("sumpeer");
+        let metrics = Metrics {
+            registry: Arc::default(),
+            log_size: Family::default(),
+            commits: Counter::default(),
+            jobs: Counter::default(),
+            builds: Family::default(),
+            // From a cached hello of half a second to the longest build allowed.
+            build_seconds: Histogram::new(exponential_buckets(0.5, 2.0, 13)),
+            queued: Gauge::default(),
+            running: Gauge::default(),
+            requests: Family::default(),
+            connections: Gauge::default(),
+            refused: Family::default(),
+            binary_bytes: Gauge::default(),
+        };
+        registry.register("log_size", "Entries in each log", metrics.log_size.clone());
+        registry.register("commits", "Transactions committed", metrics.commits.clone());
+        registry.register("jobs", "Jobs that took part in transactions", metrics.jobs.clone());
+        registry.register("builds", "Builds by how they ended", metrics.builds.clone());
+        registry.register_with_unit(
+            "build",
+            "How long builds took",
+            Unit::Seconds,
+            metrics.build_seconds.clone(),
+        );
+        registry.register("queued_builds", "Specs that wait for a builder", metrics.queued.clone());
+        registry.register("running_builds", "Builds that run now", metrics.running.clone());
+        registry.register("requests", "Requests by class of status", metrics.requests.clone());
+        registry.register("connections", "Connections open now", metrics.connections.clone());
+        registry.register("refused", "Requests refused by a limit", metrics.refused.clone());
+        registry.register_with_unit(
+            "binaries",
+            "Binaries kept on disk, compressed",
+            Unit::Bytes,
+            metrics.binary_bytes.clone(),
+        );
+        Metrics {
+            registry: Arc::new(registry),
+            ..metrics
+        }
+    }
+
+    /// The counter of one kind in a family.
+    pub fn count(family: &Family<Label, Counter>, kind: &'static str) {
+        family.get_or_create(&Label { kind }).inc();
+    }
+
+    /// Sets the number of entries of a log.
+    pub fn set_log_size(&self, log: &'static str, size: u64) {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        self.log_size.get_or_create(&Label { kind: log }).set(size);
+    }
+
+    /// Notes the end of a build.
+    pub fn build_ended(&self, kind: &'static str, took: Duration) {
+        Metrics::count(&self.builds, kind);
+        self.build_seconds.observe(took.as_secs_f64());
+    }
+
+    /// All numbers as OpenMetrics text.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_names_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.set_log_size("accepted", 7);
+        metrics.build_ended("built", Duration::from_secs(3));
+        let text = metrics.to_text();
+        assert!(text.contains("sumpeer_log_size{kind=\"accepted\"} 7"), "{text}");
+        assert!(text.contains("sumpeer_builds_total{kind=\"built\"} 1"), "{text}");
+        assert!(text.contains("sumpeer_build_seconds_count 1"), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}
