@@ -1,1 +1,291 @@
-//! (being written)
+//! Binaries on disk, named by the sum of their uncompressed bytes.
+//!
+//! Order of effects when one arrives: compressed into the staging folder, synced, renamed into place, its
+//! folder synced; only then is its row written, in the transaction of the claim about it. When one is evicted the
+//! row goes first. So a row always has its file, and what a crash leaves is a file without a row,
+//! which the next start removes.
+//!
+//! Out of scope: what a binary should be ([`crate::tally`]) and serving it ([`crate::web`]).
+
+mod read;
+mod stage;
+
+pub use read::Stored;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::metrics::Metrics;
+use crate::model::Sum;
+use crate::store::{BinaryRow, Store};
+
+/// How often times of service are written and the size limit is enforced.
+const SWEEP: Duration = Duration::from_secs(30);
+/// Binaries evicted in one transaction.
+const EVICT_BATCH: usize = 64;
+
+/// A handle to the binaries of a node. Cloning gives another handle.
+#[derive(Clone)]
+pub struct Binaries {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folder: PathBuf,
+    staging: PathBuf,
+    /// Compressed bytes to keep at most.
+    limit: u64,
+    store: Store,
+    metrics: Metrics,
+    /// When binaries were last served, until the next sweep writes it. A crash loses half a
+    /// minute of it, which only shifts what is evicted first.
+    served: Mutex<HashMap<Sum, i64>>,
+}
+
+impl Binaries {
+    /// Opens the folders below a data directory and makes rows and files agree again after a crash.
+    ///
+    /// # Errors
+    /// The folders cannot be made or read, or the store failed.
+    pub async fn open(
+        data: &Path,
+        limit: u64,
+        store: Store,
+        metrics: Metrics,
+    ) -> anyhow::Result<Binaries> {
+        let folder = data.join("binaries");
+        let staging = data.join("staging");
+        if staging.exists() {
+            fs::remove_dir_all(&staging)
+                .with_context(|| format!("cannot clear {}", staging.display()))?;
+        }
+        for folder in [&folder, &staging] {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        let binaries = Binaries {
+            inner: Arc::new(Inner {
+                folder,
+                staging,
+                limit,
+                store,
+                metrics,
+                served: Mutex::default(),
+            }),
+        };
+        binaries.recover().await?;
+        Ok(binaries)
+    }
+
+    /// A folder on the same file system, emptied at each start.
+    pub fn staging_dir(&self) -> &Path {
+        &self.inner.staging
+    }
+
+    /// Hashes and compresses a file and puts it in place, synced. The row is the caller's to write,
+    /// in the transaction that needs the binary.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the disk is full or failing.
+    pub async fn keep(&self, file: &Path) -> anyhow::Result<BinaryRow> {
+        let this = self.clone();
+        let file = file.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let staged = stage::stage(&file, &this.inner.staging)
+                .with_context(|| format!("cannot keep the binary {}", file.display()))?;
+            let path = path(&this.inner.folder, &staged.row.sum);
+            staged
+                .place(&path)
+                .with_context(|| format!("cannot put a binary to {}", path.display()))
+        })
+        .await
+        .context("keeping a binary panicked")?
+    }
+
+    /// The binary with a sum, if it is here.
+    ///
+    /// # Errors
+    /// The store failed. A file that is missing is no error: its row is corrected.
+    pub async fn find(&self, sum: &Sum) -> anyhow::Result<Option<Stored>> {
+        let sum = *sum;
+        let row = self
+            .inner
+            .store
+            .read(move |reader| reader.binary(&sum))
+            .await?;
+        let Some(row) = row.filter(|row| row.present) else {
+            return Ok(None);
+        };
+        let path = path(&self.inner.folder, &sum);
+        match tokio::fs::metadata(&path).await {
+            Ok(file) if file.len() == row.gz_size => {}
+            other => {
+                warn!(%sum, "a binary is missing or was cut, and counts as evicted: {other:?}");
+                self.evict(vec![row]).await?;
+                return Ok(None);
+            }
+        }
+        let now = jiff::Timestamp::now().as_second();
+        self.served().insert(sum, now);
+        Ok(Some(Stored::new(row, path, self.clone())))
+    }
+
+    /// Keeps times of service and the size limit until it is stopped.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn sweep(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(SWEEP);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return self.note_service().await,
+                _ = tick.tick() => {
+                    self.note_service().await?;
+                    self.enforce_limit().await?;
+                }
+            }
+        }
+    }
+
+    /// Evicts the least recently served binaries until the limit holds.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn enforce_limit(&self) -> anyhow::Result<()> {
+        loop {
+            let limit = self.inner.limit;
+            let (bytes, doomed) = self
+                .inner
+                .store
+                .read(move |reader| {
+                    let bytes = reader.binary_bytes()?;
+                    let mut excess = bytes.saturating_sub(limit);
+                    let mut doomed = Vec::new();
+                    if excess > 0 {
+                        for row in reader.present_binaries(EVICT_BATCH)? {
+                            if excess == 0 {
+                                break;
+                            }
+                            excess = excess.saturating_sub(row.gz_size);
+                            doomed.push(row);
+                        }
+                    }
+                    Ok((bytes, doomed))
+                })
+                .await?;
+            self.inner
+                .metrics
+                .binary_bytes
+                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            if doomed.is_empty() {
+                return Ok(());
+            }
+            info!(count = doomed.len(), "binaries evicted by the size limit");
+            self.evict(doomed).await?;
+        }
+    }
+
+    /// Row first, then file: a crash in between leaves a file that nobody promises.
+    async fn evict(&self, rows: Vec<BinaryRow>) -> anyhow::Result<()> {
+        let sums: Vec<Sum> = rows.iter().map(|row| row.sum).collect();
+        let paths: Vec<PathBuf> = sums
+            .iter()
+            .map(|sum| path(&self.inner.folder, sum))
+            .collect();
+        self.inner
+            .store
+            .write(move |tx| sums.iter().try_for_each(|sum| tx.evict_binary(sum)))
+            .await?;
+        for path in paths {
+            if let Err(error) = tokio::fs::remove_file(&path).await
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                warn!("cannot remove the evicted {}: {error}", path.display());
+            }
+        }
+        Ok(())
+    }
+
+    async fn note_service(&self) -> anyhow::Result<()> {
+        let served = std::mem::take(&mut *self.served());
+        let Some(latest) = served.values().max().copied() else {
+            return Ok(());
+        };
+        let sums: Vec<Sum> = served.into_keys().collect();
+        self.inner
+            .store
+            .write(move |tx| tx.binaries_served(&sums, latest))
+            .await
+    }
+
+    fn served(&self) -> std::sync::MutexGuard<'_, HashMap<Sum, i64>> {
+        self.inner
+            .served
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes rows and files agree: a row without its file is marked evicted, a file without a row goes.
+    async fn recover(&self) -> anyhow::Result<()> {
+        let rows = self
+            .inner
+            .store
+            .read(|reader| reader.present_binaries(usize::MAX))
+            .await?;
+        let folder = self.inner.folder.clone();
+        let lost = tokio::task::spawn_blocking(move || reconcile(&folder, rows))
+            .await
+            .context("looking at the binaries panicked")?
+            .context("cannot look at the binaries on disk")?;
+        if !lost.is_empty() {
+            warn!(
+                count = lost.len(),
+                "binaries are missing on disk and count as evicted"
+            );
+            self.evict(lost).await?;
+        }
+        self.enforce_limit().await
+    }
+}
+
+/// Where the binary with a sum is kept: spread over folders, so that none gets too large to list.
+pub fn path(folder: &Path, sum: &Sum) -> PathBuf {
+    let name = sum.to_string();
+    folder.join(&name[1..3]).join(format!("{name}.gz"))
+}
+
+/// Removes files that no row promises; returns the rows whose file is missing or cut.
+fn reconcile(folder: &Path, rows: Vec<BinaryRow>) -> io::Result<Vec<BinaryRow>> {
+    let promised: HashSet<PathBuf> = rows.iter().map(|row| path(folder, &row.sum)).collect();
+    for shard in fs::read_dir(folder)? {
+        let shard = shard?;
+        if !shard.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(shard.path())? {
+            let file = file?.path();
+            if !promised.contains(&file) {
+                info!(
+                    "{} belongs to no claim that was committed: removed",
+                    file.display()
+                );
+                fs::remove_file(&file)?;
+            }
+        }
+    }
+    let whole = |row: &BinaryRow| {
+        fs::metadata(path(folder, &row.sum))
+            .is_ok_and(|file| file.is_file() && file.len() == row.gz_size)
+    };
+    Ok(rows.into_iter().filter(|row| !whole(row)).collect())
+}

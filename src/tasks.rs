@@ -79,7 +79,10 @@ impl Tasks {
         })
         .await;
         if rest.is_err() {
-            info!(left = self.running.len(), "some tasks did not end in time and are dropped");
+            info!(
+                left = self.running.len(),
+                "some tasks did not end in time and are dropped"
+            );
         }
         verdict
     }
@@ -87,8 +90,14 @@ impl Tasks {
 
 fn by_itself(ended: Result<Ended, JoinError>) -> anyhow::Error {
     match ended {
-        Ok(Ended { name, result: Ok(()) }) => anyhow!("task {name} ended by itself"),
-        Ok(Ended { name, result: Err(error) }) => error.context(format!("task {name} failed")),
+        Ok(Ended {
+            name,
+            result: Ok(()),
+        }) => anyhow!("task {name} ended by itself"),
+        Ok(Ended {
+            name,
+            result: Err(error),
+        }) => error.context(format!("task {name} failed")),
         Err(error) => anyhow!(error).context("a task panicked"),
     }
 }

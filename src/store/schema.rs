@@ -1,0 +1,167 @@
+//! The tables, and how a database is brought up to date.
+//!
+//! Compatibility: migrations only grow. A database of a newer schema is refused, because a program
+//! that does not know what it means could break the signed logs in it.
+
+use anyhow::{Context, ensure};
+use rusqlite::Connection;
+use rusqlite_migration::{M, Migrations};
+
+/// One step a release that changed the schema; never edited once released.
+const STEPS: &[&str] = &["
+-- The two logs. Entries are the exact leaf bytes; nothing here is ever updated or deleted.
+CREATE TABLE accepted_entry (
+    number INTEGER PRIMARY KEY,         -- position in the log, from 0
+    text   BLOB NOT NULL
+) STRICT;
+CREATE TABLE claims_entry (
+    number INTEGER PRIMARY KEY,
+    text   BLOB NOT NULL
+) STRICT;
+
+-- Hash tiles of height 8. Only the rightmost tile of each level is ever rewritten.
+CREATE TABLE tile (
+    log    INTEGER NOT NULL,            -- 0 accepted, 1 claims
+    level  INTEGER NOT NULL,
+    idx    INTEGER NOT NULL,
+    hashes BLOB NOT NULL CHECK (length(hashes) % 32 = 0 AND length(hashes) BETWEEN 32 AND 8192),
+    PRIMARY KEY (log, level, idx)
+) STRICT;
+
+-- The newest signed head of each log, once in each form that it is served in.
+CREATE TABLE head (
+    log    INTEGER NOT NULL,
+    origin TEXT NOT NULL,               -- first line of the note
+    size   INTEGER NOT NULL,
+    root   BLOB NOT NULL CHECK (length(root) = 32),
+    note   TEXT NOT NULL,               -- the signed note as served
+    PRIMARY KEY (log, origin)
+) STRICT;
+
+-- What the accepted log says, by spec.
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY,         -- its entry in accepted_entry
+    spec   TEXT NOT NULL UNIQUE,
+    size   INTEGER NOT NULL CHECK (size > 0),
+    sum    BLOB NOT NULL CHECK (length(sum) = 20),
+    at     INTEGER NOT NULL             -- when it was accepted, Unix seconds
+) STRICT;
+
+-- Whose words are kept. 0 is this node.
+CREATE TABLE party (
+    id   INTEGER PRIMARY KEY,
+    vkey TEXT NOT NULL UNIQUE           -- the whole verifier key: origins are shared, keys are not
+) STRICT;
+
+-- The latest proven word of each party on each spec: a sum with its file size, or a class.
+CREATE TABLE word (
+    spec   TEXT NOT NULL,
+    party  INTEGER NOT NULL REFERENCES party (id),
+    number INTEGER NOT NULL,            -- entry in that party's log
+    size   INTEGER,
+    sum    BLOB CHECK (length(sum) = 20),
+    class  TEXT,
+    at     INTEGER NOT NULL,
+    PRIMARY KEY (spec, party),
+    CHECK ((sum IS NULL) = (size IS NULL) AND (sum IS NULL) <> (class IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- Binaries by the sum of their uncompressed bytes. A row without its file is an error,
+-- so the row goes first when one is evicted and last when one arrives.
+CREATE TABLE binary (
+    sum       BLOB PRIMARY KEY CHECK (length(sum) = 20),
+    size      INTEGER NOT NULL,
+    sha256    BLOB NOT NULL CHECK (length(sha256) = 32),
+    gz_size   INTEGER NOT NULL,
+    gz_sha256 BLOB NOT NULL CHECK (length(gz_sha256) = 32),
+    state     TEXT NOT NULL CHECK (state IN ('present', 'evicted')),
+    served_at INTEGER NOT NULL          -- Unix seconds; the least recently served goes first
+) STRICT, WITHOUT ROWID;
+CREATE INDEX binary_by_service ON binary (state, served_at);
+
+-- Output of the latest build of a spec that ended in a claim, as gzip.
+CREATE TABLE build_log (
+    spec TEXT PRIMARY KEY,
+    gz   BLOB NOT NULL
+) STRICT;
+
+-- Builds that failed for a reason that may pass; each is tried again at its time.
+CREATE TABLE trouble (
+    spec    TEXT PRIMARY KEY,
+    detail  TEXT NOT NULL,
+    tries   INTEGER NOT NULL,
+    next_at INTEGER NOT NULL            -- Unix seconds
+) STRICT, WITHOUT ROWID;
+CREATE INDEX trouble_by_time ON trouble (next_at);
+
+-- Files of the module proxy that are kept, by path; the bytes are files named by their hash.
+CREATE TABLE module_file (
+    path    TEXT PRIMARY KEY,
+    sha256  BLOB NOT NULL CHECK (length(sha256) = 32),
+    size    INTEGER NOT NULL,
+    used_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX module_file_by_use ON module_file (used_at);
+CREATE INDEX module_file_by_hash ON module_file (sha256);
+
+-- The newest head of each checksum database that was proven consistent with those before.
+CREATE TABLE sumdb_head (
+    name TEXT PRIMARY KEY,
+    note TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Toolchains that are unpacked, checked and tried.
+CREATE TABLE toolchain (
+    goversion TEXT PRIMARY KEY,
+    h1        TEXT NOT NULL,            -- dirhash of the zip, as the checksum database has it
+    targets   TEXT NOT NULL,            -- os/arch pairs, separated by spaces
+    at        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"];
+
+/// Brings the tables up to date.
+///
+/// # Errors
+/// A database of a newer schema is refused.
+pub(super) fn migrate(conn: &mut Connection) -> anyhow::Result<()> {
+    check_version(conn)?;
+    let steps = Migrations::new(STEPS.iter().map(|sql| M::up(sql)).collect());
+    steps
+        .to_latest(conn)
+        .context("cannot bring the database up to date")
+}
+
+/// Refuses a database that this program cannot know.
+///
+/// # Errors
+/// Says which schema the database has, and which this program knows.
+pub(super) fn check_version(conn: &Connection) -> anyhow::Result<()> {
+    let version: u32 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    ensure!(
+        version as usize <= STEPS.len(),
+        "the database is at schema {version}, this program knows up to {}: refusing to start; \
+         use the newer sumpeer that wrote it",
+        STEPS.len(),
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_steps_apply() {
+        let mut conn = Connection::open_in_memory().expect("in memory");
+        migrate(&mut conn).expect("a new database");
+        migrate(&mut conn).expect("one that is up to date");
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let mut conn = Connection::open_in_memory().expect("in memory");
+        conn.pragma_update(None, "user_version", 999).expect("set");
+        let error = migrate(&mut conn).expect_err("newer");
+        assert!(error.to_string().contains("refusing to start"), "{error}");
+    }
+}

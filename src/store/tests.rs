@@ -1,0 +1,225 @@
+//! The store from outside: what is committed is there again, what is not is gone, and doubt stops it.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::tlog::{CompactRange, SignerKey, leaf_hash};
+
+fn key(name: &str) -> SignerKey {
+    SignerKey::generate(name, [7; 32]).expect("a key")
+}
+
+fn open(data: &Path) -> anyhow::Result<Store> {
+    Store::open(
+        data,
+        crate::log::forms(&key("node.example")),
+        Metrics::new(),
+    )
+}
+
+/// The writer thread of a dropped store ends a moment later.
+async fn reopen(data: &Path) -> anyhow::Result<Store> {
+    for _ in 0..200 {
+        match open(data) {
+            Err(error) if error.to_string().contains("another node") => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            other => return other,
+        }
+    }
+    open(data)
+}
+
+fn text(number: u64) -> String {
+    format!("entry {number}\n")
+}
+
+/// Appends entries up to a size, many to a transaction.
+async fn grow(store: &Store, log: LogId, size: u64) {
+    store
+        .write(move |tx| {
+            loop {
+                let next = tx.trees.next_number(log);
+                if next >= size {
+                    return Ok(());
+                }
+                tx.append_entry(log, text(next).as_bytes())?;
+            }
+        })
+        .await
+        .expect("grown");
+}
+
+fn root_of(size: u64) -> crate::tlog::Hash {
+    let mut range = CompactRange::new();
+    (0..size).for_each(|number| range.push(leaf_hash(text(number).as_bytes())));
+    range.root()
+}
+
+#[tokio::test]
+async fn a_log_is_the_same_after_a_restart_at_any_size() {
+    let data = TempDir::new().expect("a folder");
+    let mut sizes = vec![
+        0, 1, 2, 3, 255, 256, 257, 511, 512, 700, 65_535, 65_536, 65_537, 66_000,
+    ];
+    for size in sizes.drain(..) {
+        let store = reopen(data.path()).await.expect("opened");
+        grow(&store, LogId::Accepted, size).await;
+        let published = store.heads(LogId::Accepted).borrow().clone();
+        assert_eq!(
+            (published.size.get(), published.root),
+            (size, root_of(size)),
+            "at {size}"
+        );
+        drop(store);
+        let store = reopen(data.path()).await.expect("opened again");
+        assert_eq!(
+            *store.heads(LogId::Accepted).borrow(),
+            published,
+            "after a restart at {size}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_failed_job_leaves_nothing_and_harms_no_other() {
+    let data = TempDir::new().expect("a folder");
+    let store = open(data.path()).expect("opened");
+    let good = store.write(|tx| tx.append_entry(LogId::Claims, text(0).as_bytes()));
+    let bad = store.write(|tx| {
+        tx.append_entry(LogId::Claims, b"never\n")?;
+        anyhow::bail!("changed my mind") as anyhow::Result<()>
+    });
+    let also_good = store.write(|tx| tx.append_entry(LogId::Claims, text(1).as_bytes()));
+    let (good, bad, also_good) = tokio::join!(good, bad, also_good);
+    assert_eq!(
+        (good.expect("appended"), also_good.expect("appended")),
+        (0, 1)
+    );
+    assert_eq!(bad.expect_err("refused").to_string(), "changed my mind");
+    let head = store.heads(LogId::Claims).borrow().clone();
+    assert_eq!((head.size.get(), head.root), (2, root_of(2)));
+    let entries = store
+        .read(|reader| reader.entries(LogId::Claims, 0, 10))
+        .await
+        .expect("read");
+    assert_eq!(entries, [text(0).into_bytes(), text(1).into_bytes()]);
+}
+
+#[tokio::test]
+async fn a_second_node_is_refused() {
+    let data = TempDir::new().expect("a folder");
+    let _store = open(data.path()).expect("opened");
+    let error = open(data.path()).err().expect("locked");
+    assert!(
+        error.to_string().contains("another node is running"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn another_key_is_refused() {
+    let data = TempDir::new().expect("a folder");
+    let store = open(data.path()).expect("opened");
+    grow(&store, LogId::Claims, 3).await;
+    drop(store);
+    reopen(data.path()).await.expect("the same key");
+    for other in [
+        SignerKey::generate("node.example", [8; 32]).expect("a key"),
+        key("other.example"),
+    ] {
+        let forms = crate::log::forms(&other);
+        let error = loop {
+            match Store::open(data.path(), crate::log::forms(&other), Metrics::new()).err() {
+                Some(error) if error.to_string().contains("another node") => {
+                    std::thread::yield_now()
+                }
+                other => break other.expect("refused"),
+            }
+        };
+        let said = format!("{error:#}");
+        assert!(
+            said.contains("signed"),
+            "{}: {said}",
+            forms.accepted[0].signer.name()
+        );
+    }
+}
+
+/// Every way in which the edge can be damaged keeps the node from signing on.
+#[tokio::test]
+async fn a_damaged_edge_is_refused() {
+    for damage in [
+        "UPDATE accepted_entry SET text = x'00' WHERE number = 599",
+        "UPDATE accepted_entry SET text = x'00' WHERE number = 512",
+        "DELETE FROM accepted_entry WHERE number = 599",
+        "INSERT INTO accepted_entry VALUES (600, x'00')",
+        "UPDATE tile SET hashes = zeroblob(8192) WHERE level = 0 AND idx = 1",
+        "UPDATE tile SET hashes = zeroblob(64) WHERE level = 1",
+        "UPDATE tile SET hashes = substr(hashes, 1, 32) WHERE level = 1",
+        "DELETE FROM tile WHERE level = 1",
+        "DELETE FROM tile WHERE level = 0 AND idx = 2",
+        "UPDATE head SET size = 599 WHERE log = 0",
+        "UPDATE head SET root = zeroblob(32) WHERE log = 0",
+        "UPDATE head SET note = replace(note, '600', '601') WHERE log = 0",
+        "DELETE FROM head WHERE log = 0",
+        "DELETE FROM head WHERE log = 0 AND origin LIKE 'go.sum%'",
+        "UPDATE head SET note = (SELECT note FROM head WHERE log = 1) WHERE log = 0",
+    ] {
+        let data = TempDir::new().expect("a folder");
+        let store = open(data.path()).expect("opened");
+        grow(&store, LogId::Accepted, 600).await;
+        drop(store);
+        drop(reopen(data.path()).await.expect("sound before"));
+        let conn = Connection::open(data.path().join(DATABASE)).expect("opened");
+        assert!(conn.execute(damage, []).expect("damaged") > 0, "{damage}");
+        drop(conn);
+        assert!(reopen(data.path()).await.is_err(), "started after {damage}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_the_writer_and_loses_nothing() {
+    let data = TempDir::new().expect("a folder");
+    let store = open(data.path()).expect("opened");
+    grow(&store, LogId::Claims, 10).await;
+    store
+        .write(|tx| {
+            let pages: i64 = tx
+                .reader
+                .conn
+                .query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            tx.reader
+                .conn
+                .pragma_update(None, "max_page_count", pages + 1)?;
+            Ok(())
+        })
+        .await
+        .expect("limited");
+    let mut failed = None;
+    for _ in 0..200 {
+        if let Err(error) = store
+            .write(|tx| tx.append_entry(LogId::Claims, &[b'x'; 4000]))
+            .await
+        {
+            failed = Some(error);
+            break;
+        }
+    }
+    let failed = failed.expect("the limit was reached").to_string();
+    assert!(failed.contains("full"), "{failed}");
+    let told = store.failed().await.to_string();
+    assert!(
+        told.contains("cannot be written") && told.contains("full"),
+        "{told}"
+    );
+    let error = store.write(|_| Ok(())).await.expect_err("ended");
+    assert!(error.to_string().contains("full"), "{error}");
+    let announced = store.heads(LogId::Claims).borrow().size.get();
+    drop(store);
+    let store = reopen(data.path()).await.expect("sound");
+    assert_eq!(store.heads(LogId::Claims).borrow().size.get(), announced);
+}

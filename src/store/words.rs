@@ -1,0 +1,127 @@
+//! The latest proven word of each party on each spec.
+
+use anyhow::{Context, bail};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Reader, Tx};
+use crate::model::{Spec, Sum};
+use crate::quorum::Word;
+
+/// A word with where it was said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WordRow {
+    /// Verifier key of who said it.
+    pub vkey: String,
+    /// Its entry in that party's log.
+    pub number: u64,
+    /// What was said.
+    pub word: Word,
+    /// When, in Unix seconds, by the clock of who said it.
+    pub at: i64,
+}
+
+const QUERY: &str = "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at
+     FROM word JOIN party ON party.id = word.party";
+
+impl Reader<'_> {
+    /// The words of all parties on a spec, in the order in which the parties were met.
+    pub fn words(&self, spec: &Spec) -> anyhow::Result<Vec<WordRow>> {
+        let sql = format!("{QUERY} WHERE word.spec = ?1 ORDER BY word.party");
+        let mut query = self.conn.prepare_cached(&sql)?;
+        let rows = query.query_map([spec.to_string()], |row| Ok(parse(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
+    /// The word of one party on a spec.
+    pub fn word(&self, spec: &Spec, vkey: &str) -> anyhow::Result<Option<WordRow>> {
+        let sql = format!("{QUERY} WHERE word.spec = ?1 AND party.vkey = ?2");
+        let mut query = self.conn.prepare_cached(&sql)?;
+        query
+            .query_row([&spec.to_string(), vkey], |row| Ok(parse(row)))
+            .optional()?
+            .transpose()
+    }
+
+    /// Calls `visit` with the spec and word of every row of one party.
+    pub fn each_word(
+        &self,
+        vkey: &str,
+        mut visit: impl FnMut(&str, WordRow) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut query = self.conn.prepare_cached(
+            "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at, word.spec
+             FROM word JOIN party ON party.id = word.party WHERE party.vkey = ?1",
+        )?;
+        let mut rows = query.query([vkey])?;
+        while let Some(row) = rows.next()? {
+            visit(&row.get::<_, String>(6)?, parse(row)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// Makes a word the latest of its party on a spec.
+    pub fn put_word(&mut self, spec: &Spec, row: &WordRow) -> anyhow::Result<()> {
+        let party = self.party(&row.vkey)?;
+        let (size, sum, class) = match &row.word {
+            Word::Sum { size, sum } => (Some(size.cast_signed()), Some(sum.as_bytes()), None),
+            Word::CannotBuild(class) => (None, None, Some(class.to_string())),
+        };
+        self.conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO word (spec, party, number, size, sum, class, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                spec.to_string(),
+                party,
+                row.number.cast_signed(),
+                size,
+                sum,
+                class,
+                row.at
+            ])?;
+        Ok(())
+    }
+
+    /// The row of a party, made if it is new.
+    fn party(&mut self, vkey: &str) -> anyhow::Result<i64> {
+        let known = self
+            .conn
+            .prepare_cached("SELECT id FROM party WHERE vkey = ?1")?
+            .query_row([vkey], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        self.conn
+            .execute("INSERT INTO party (vkey) VALUES (?1)", [vkey])?;
+        Ok(self.conn.last_insert_rowid())
+    }
+}
+
+fn parse(row: &Row<'_>) -> anyhow::Result<WordRow> {
+    let word = match (
+        row.get::<_, Option<i64>>(2)?,
+        row.get(3)?,
+        row.get::<_, Option<String>>(4)?,
+    ) {
+        (Some(size), Some(sum), None) => Word::Sum {
+            size: size.cast_unsigned(),
+            sum: Sum::from_bytes(sum),
+        },
+        (None, None, Some(class)) => Word::CannotBuild(
+            class
+                .parse()
+                .with_context(|| format!("a stored word has the class {class}"))?,
+        ),
+        _ => bail!("a stored word is neither a sum nor a class"),
+    };
+    Ok(WordRow {
+        vkey: row.get(0)?,
+        number: row.get::<_, i64>(1)?.cast_unsigned(),
+        word,
+        at: row.get(5)?,
+    })
+}

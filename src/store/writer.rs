@@ -1,0 +1,123 @@
+//! The thread that writes: group commit.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{mpsc, watch};
+use tracing::error;
+
+use super::trees::{Published, Trees};
+use super::{Reader, Tx};
+use crate::metrics::Metrics;
+
+/// Jobs in one transaction at most: bounds what a crash can take back, and the memory of a batch.
+const BATCH: usize = 1024;
+
+/// A change to be made, and what to do with its result once the transaction has ended.
+pub(super) type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Outcome + Send>;
+
+/// How a job went.
+pub(super) struct Outcome {
+    /// Whether its changes stand.
+    pub(super) keep: bool,
+    /// Set if it failed because the database itself cannot be trusted any more.
+    pub(super) fatal: Option<String>,
+    /// Tells the caller. Gets the error of the transaction, if that failed.
+    pub(super) finish: Box<dyn FnOnce(anyhow::Result<()>) + Send>,
+}
+
+/// Serves jobs until all handles are gone or the database fails.
+pub(super) fn run(
+    mut conn: Connection,
+    mut trees: Trees,
+    mut queue: mpsc::Receiver<Job>,
+    failed: &watch::Sender<Option<String>>,
+    metrics: &Metrics,
+) {
+    let mut jobs = Vec::with_capacity(BATCH);
+    while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
+        let mut ended = Vec::with_capacity(jobs.len());
+        let committed = batch(&mut conn, &mut trees, jobs.drain(..), &mut ended);
+        match &committed {
+            Ok(heads) => {
+                metrics.commits.inc();
+                metrics.jobs.inc_by(ended.len() as u64);
+                // Announced only now: what readers are told of is on disk.
+                trees.announce(heads);
+            }
+            Err(error) => {
+                error!("the database cannot be written: {error:#}");
+                failed.send_replace(Some(format!("the database cannot be written: {error:#}")));
+            }
+        }
+        for outcome in ended {
+            (outcome.finish)(
+                committed
+                    .as_ref()
+                    .map(drop)
+                    .map_err(|error| anyhow!("{error:#}")),
+            );
+        }
+        if committed.is_err() {
+            return;
+        }
+    }
+}
+
+type Heads = [Option<Arc<Published>>; 2];
+
+/// Runs all jobs in one transaction and commits it. Each outcome is kept for after its end.
+fn batch(
+    conn: &mut Connection,
+    trees: &mut Trees,
+    jobs: impl Iterator<Item = Job>,
+    ended: &mut Vec<Outcome>,
+) -> anyhow::Result<Heads> {
+    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    for job in jobs {
+        execute(&tx, "SAVEPOINT job")?;
+        let outcome = job(&mut Tx {
+            reader: Reader { conn: &tx },
+            trees,
+        });
+        let fatal = outcome.fatal.clone();
+        let keep = outcome.keep;
+        ended.push(outcome);
+        if let Some(cause) = fatal {
+            return Err(anyhow!(cause));
+        }
+        if keep {
+            execute(&tx, "RELEASE job")?;
+            trees.fold(&tx)?;
+        } else {
+            execute(&tx, "ROLLBACK TO job")?;
+            execute(&tx, "RELEASE job")?;
+            trees.forget();
+        }
+    }
+    let heads = trees.seal(&tx)?;
+    tx.commit().context("cannot commit")?;
+    Ok(heads)
+}
+
+fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<usize> {
+    conn.prepare_cached(sql)?.execute([])
+}
+
+/// Whether an error means that the disk or the database is at fault, not the job.
+pub(super) fn disk_trouble(error: &anyhow::Error) -> Option<String> {
+    let code = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<rusqlite::Error>())?;
+    match code.sqlite_error_code()? {
+        ErrorCode::DiskFull
+        | ErrorCode::SystemIoFailure
+        | ErrorCode::DatabaseCorrupt
+        | ErrorCode::NotADatabase
+        | ErrorCode::ReadOnly
+        | ErrorCode::CannotOpen
+        | ErrorCode::OutOfMemory => Some(format!("{error:#}")),
+        _ => None,
+    }
+}
