@@ -108,7 +108,7 @@ impl Store {
         // FULL: with NORMAL a power cut may lose the last commits, which for a signed log is a fork.
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;",
+             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 16384; PRAGMA temp_store = MEMORY;",
         )
         .context("cannot set up the database")?;
         conn.busy_timeout(BUSY)?;

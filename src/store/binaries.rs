@@ -56,7 +56,7 @@ impl Reader<'_> {
     pub fn build_log(&self, spec: &Spec) -> anyhow::Result<Option<Vec<u8>>> {
         let mut query = self
             .conn
-            .prepare_cached("SELECT gz FROM build_log WHERE spec = ?1")?;
+            .prepare_cached("SELECT gz FROM build_log JOIN spec ON spec.id = build_log.spec WHERE spec.text = ?1")?;
         Ok(query
             .query_row([spec.to_string()], |row| row.get(0))
             .optional()?)
@@ -68,8 +68,10 @@ impl Tx<'_> {
     pub fn put_binary(&mut self, row: &BinaryRow) -> anyhow::Result<()> {
         self.conn
             .prepare_cached(
-                "INSERT OR REPLACE INTO binary (sum, size, sha256, gz_size, gz_sha256, state, served_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO binary (sum, size, sha256, gz_size, gz_sha256, state, served_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (sum) DO UPDATE SET gz_size = excluded.gz_size, gz_sha256 = excluded.gz_sha256,
+                     state = excluded.state, served_at = excluded.served_at",
             )?
             .execute(params![
                 row.sum.as_bytes(),
@@ -104,9 +106,10 @@ impl Tx<'_> {
 
     /// Keeps the output of a build.
     pub fn put_build_log(&mut self, spec: &Spec, gz: &[u8]) -> anyhow::Result<()> {
+        let spec = self.spec_id(&spec.to_string())?;
         self.conn
             .prepare_cached("INSERT OR REPLACE INTO build_log (spec, gz) VALUES (?1, ?2)")?
-            .execute(params![spec.to_string(), gz])?;
+            .execute(params![spec, gz])?;
         Ok(())
     }
 }

@@ -20,7 +20,8 @@ pub struct RecordRow {
 /// Records of one module, for links between them.
 pub type Neighbours = Vec<RecordRow>;
 
-const COLUMNS: &str = "number, spec, size, sum, at";
+const ROWS: &str = "SELECT record.number, spec.text, record.size, record.sum, record.at
+     FROM record JOIN spec ON spec.id = record.spec";
 
 impl Reader<'_> {
     /// The record of a spec.
@@ -30,7 +31,7 @@ impl Reader<'_> {
 
     /// The same, for a spec that is still text; one that is malformed has no record.
     pub fn record_by_text(&self, spec: &str) -> anyhow::Result<Option<RecordRow>> {
-        let sql = format!("SELECT {COLUMNS} FROM record WHERE spec = ?1");
+        let sql = format!("{ROWS} WHERE spec.text = ?1");
         let mut query = self.conn.prepare_cached(&sql)?;
         query
             .query_row([spec], |row| Ok(parse(row)))
@@ -41,29 +42,27 @@ impl Reader<'_> {
     /// Up to `limit` records from a number on, in the order of the log.
     pub fn records_from(&self, first: u64, limit: usize) -> anyhow::Result<Vec<RecordRow>> {
         let sql =
-            format!("SELECT {COLUMNS} FROM record WHERE number >= ?1 ORDER BY number LIMIT ?2");
+            format!("{ROWS} WHERE record.number >= ?1 ORDER BY record.number LIMIT ?2");
         self.records(&sql, params![first.cast_signed(), to_sql(limit)])
     }
 
     /// The newest records, newest first.
     pub fn newest_records(&self, limit: usize) -> anyhow::Result<Vec<RecordRow>> {
-        let sql = format!("SELECT {COLUMNS} FROM record ORDER BY number DESC LIMIT ?1");
+        let sql = format!("{ROWS} ORDER BY record.number DESC LIMIT ?1");
         self.records(&sql, params![to_sql(limit)])
     }
 
     /// Records of all versions, packages and targets of a module, in the order of their specs.
     pub fn records_of(&self, module: &ModulePath, limit: usize) -> anyhow::Result<Neighbours> {
         // '@' ends the module in a spec, and 'A' is the character after it.
-        let sql = format!(
-            "SELECT {COLUMNS} FROM record WHERE spec >= ?1 AND spec < ?2 ORDER BY spec LIMIT ?3"
-        );
+        let sql = format!("{ROWS} WHERE spec.text >= ?1 AND spec.text < ?2 ORDER BY spec.text LIMIT ?3");
         self.records(
             &sql,
             params![format!("{module}@"), format!("{module}A"), to_sql(limit)],
         )
     }
 
-    /// The record that names a sum, if there is one of these specs' files.
+    /// How many specs have a record.
     pub fn count_records(&self) -> anyhow::Result<u64> {
         let count: i64 = self
             .conn
@@ -81,18 +80,35 @@ impl Reader<'_> {
 impl Tx<'_> {
     /// Notes what the entry of this number in the accepted log says.
     pub(crate) fn insert_record(&mut self, number: u64, record: &Record) -> anyhow::Result<()> {
+        let spec = self.spec_id(&record.spec.to_string())?;
         self.conn
             .prepare_cached(
                 "INSERT INTO record (number, spec, size, sum, at) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![
                 number.cast_signed(),
-                record.spec.to_string(),
+                spec,
                 record.size.cast_signed(),
                 record.sum.as_bytes(),
                 super::now()
             ])?;
         Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// The id of a spec's text, made if it is new.
+    pub(super) fn spec_id(&mut self, text: &str) -> anyhow::Result<i64> {
+        let known = self
+            .conn
+            .prepare_cached("SELECT id FROM spec WHERE text = ?1")?
+            .query_row([text], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        self.conn.prepare_cached("INSERT INTO spec (text) VALUES (?1)")?.execute([text])?;
+        Ok(self.conn.last_insert_rowid())
     }
 }
 

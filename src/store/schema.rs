@@ -38,16 +38,23 @@ CREATE TABLE head (
     PRIMARY KEY (log, origin)
 ) STRICT;
 
+-- Every spec that anything is known of. Rows about specs use the id: so only this index is written
+-- to in no order, which is what appending costs most.
+CREATE TABLE spec (
+    id   INTEGER PRIMARY KEY,
+    text TEXT NOT NULL UNIQUE
+) STRICT;
+
 -- What the accepted log says, by spec.
 CREATE TABLE record (
     number INTEGER PRIMARY KEY,         -- its entry in accepted_entry
-    spec   TEXT NOT NULL UNIQUE,
+    spec   INTEGER NOT NULL UNIQUE REFERENCES spec (id),
     size   INTEGER NOT NULL CHECK (size > 0),
     sum    BLOB NOT NULL CHECK (length(sum) = 20),
     at     INTEGER NOT NULL             -- when it was accepted, Unix seconds
 ) STRICT;
 
--- Whose words are kept. 0 is this node.
+-- Whose words are kept.
 CREATE TABLE party (
     id   INTEGER PRIMARY KEY,
     vkey TEXT NOT NULL UNIQUE           -- the whole verifier key: origins are shared, keys are not
@@ -55,7 +62,7 @@ CREATE TABLE party (
 
 -- The latest proven word of each party on each spec: a sum with its file size, or a class.
 CREATE TABLE word (
-    spec   TEXT NOT NULL,
+    spec   INTEGER NOT NULL REFERENCES spec (id),
     party  INTEGER NOT NULL REFERENCES party (id),
     number INTEGER NOT NULL,            -- entry in that party's log
     size   INTEGER,
@@ -69,19 +76,20 @@ CREATE TABLE word (
 -- Binaries by the sum of their uncompressed bytes. A row without its file is an error,
 -- so the row goes first when one is evicted and last when one arrives.
 CREATE TABLE binary (
-    sum       BLOB PRIMARY KEY CHECK (length(sum) = 20),
+    id        INTEGER PRIMARY KEY,
+    sum       BLOB NOT NULL UNIQUE CHECK (length(sum) = 20),
     size      INTEGER NOT NULL,
     sha256    BLOB NOT NULL CHECK (length(sha256) = 32),
     gz_size   INTEGER NOT NULL,
     gz_sha256 BLOB NOT NULL CHECK (length(gz_sha256) = 32),
     state     TEXT NOT NULL CHECK (state IN ('present', 'evicted')),
     served_at INTEGER NOT NULL          -- Unix seconds; the least recently served goes first
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX binary_by_service ON binary (state, served_at);
 
 -- Output of the latest build of a spec that ended in a claim, as gzip.
 CREATE TABLE build_log (
-    spec TEXT PRIMARY KEY,
+    spec INTEGER PRIMARY KEY REFERENCES spec (id),
     gz   BLOB NOT NULL
 ) STRICT;
 

@@ -21,12 +21,12 @@ pub struct WordRow {
 }
 
 const QUERY: &str = "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at
-     FROM word JOIN party ON party.id = word.party";
+     FROM word JOIN party ON party.id = word.party JOIN spec ON spec.id = word.spec";
 
 impl Reader<'_> {
     /// The words of all parties on a spec, in the order in which the parties were met.
     pub fn words(&self, spec: &Spec) -> anyhow::Result<Vec<WordRow>> {
-        let sql = format!("{QUERY} WHERE word.spec = ?1 ORDER BY word.party");
+        let sql = format!("{QUERY} WHERE spec.text = ?1 ORDER BY word.party");
         let mut query = self.conn.prepare_cached(&sql)?;
         let rows = query.query_map([spec.to_string()], |row| Ok(parse(row)))?;
         rows.map(|row| row?).collect()
@@ -34,7 +34,7 @@ impl Reader<'_> {
 
     /// The word of one party on a spec.
     pub fn word(&self, spec: &Spec, vkey: &str) -> anyhow::Result<Option<WordRow>> {
-        let sql = format!("{QUERY} WHERE word.spec = ?1 AND party.vkey = ?2");
+        let sql = format!("{QUERY} WHERE spec.text = ?1 AND party.vkey = ?2");
         let mut query = self.conn.prepare_cached(&sql)?;
         query
             .query_row([&spec.to_string(), vkey], |row| Ok(parse(row)))
@@ -49,8 +49,9 @@ impl Reader<'_> {
         mut visit: impl FnMut(&str, WordRow) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut query = self.conn.prepare_cached(
-            "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at, word.spec
-             FROM word JOIN party ON party.id = word.party WHERE party.vkey = ?1",
+            "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at, spec.text
+             FROM word JOIN party ON party.id = word.party JOIN spec ON spec.id = word.spec
+             WHERE party.vkey = ?1",
         )?;
         let mut rows = query.query([vkey])?;
         while let Some(row) = rows.next()? {
@@ -64,6 +65,7 @@ impl Tx<'_> {
     /// Makes a word the latest of its party on a spec.
     pub fn put_word(&mut self, spec: &Spec, row: &WordRow) -> anyhow::Result<()> {
         let party = self.party(&row.vkey)?;
+        let spec = self.spec_id(&spec.to_string())?;
         let (size, sum, class) = match &row.word {
             Word::Sum { size, sum } => (Some(size.cast_signed()), Some(sum.as_bytes()), None),
             Word::CannotBuild(class) => (None, None, Some(class.to_string())),
@@ -74,7 +76,7 @@ impl Tx<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
-                spec.to_string(),
+                spec,
                 party,
                 row.number.cast_signed(),
                 size,
