@@ -1,1 +1,3 @@
-fn main() {}
+//! The one integration binary: everything that is tested from outside, through the real router or the real program.
+
+mod tidy;
