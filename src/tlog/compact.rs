@@ -42,13 +42,14 @@ impl CompactRange {
         complete(0, number, leaf);
         let mut hash = leaf;
         // A set bit of the old size is a subtree that waits for its right half.
-        for level in 1..=number.trailing_ones() {
+        let pairs = u8::try_from(number.trailing_ones()).expect("at most 64");
+        for level in 1..=pairs {
             let left = self
                 .hashes
                 .pop()
                 .expect("one hash for each bit set in the size");
             hash = node_hash(&left, &hash);
-            complete(level as u8, number >> level, hash);
+            complete(level, number >> level, hash);
         }
         self.hashes.push(hash);
         self.size = TreeSize::new(number + 1)
@@ -64,5 +65,44 @@ impl CompactRange {
             .copied()
             .reduce(|right, left| node_hash(&left, &right))
             .unwrap_or(Hash::EMPTY_ROOT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::leaf_hash;
+    use super::super::vectors::{hash, leaf_text, load, rows};
+    use super::*;
+
+    #[test]
+    fn the_root_after_each_entry_is_gos() {
+        let vectors = load("tlog");
+        let mut range = CompactRange::new();
+        for (size, root) in (0..).zip(rows(&vectors, "roots")) {
+            assert_eq!((range.size().get(), range.root()), (size, hash(root)));
+            range.push(leaf_hash(leaf_text(size).as_bytes()));
+        }
+        let large = rows(&vectors, "large_roots");
+        let mut range = CompactRange::new();
+        for row in large {
+            let size = row["size"].as_u64().unwrap();
+            while range.size().get() < size {
+                range.push(leaf_hash(leaf_text(range.size().get()).as_bytes()));
+            }
+            assert_eq!(range.root(), hash(&row["root"]), "size {size}");
+        }
+    }
+
+    #[test]
+    fn it_goes_on_from_its_hashes() {
+        let mut range = CompactRange::new();
+        for number in 0..300 {
+            range = CompactRange::from_hashes(range.size(), range.to_hashes()).unwrap();
+            range.push(leaf_hash(leaf_text(number).as_bytes()));
+        }
+        assert_eq!(range.root(), hash(&load("tlog")["roots"][300]));
+        let mut hashes = range.to_hashes();
+        hashes.pop();
+        assert_eq!(CompactRange::from_hashes(range.size(), hashes), None);
     }
 }

@@ -3,13 +3,13 @@
 //! What an entry says is left to [`crate::model`]; its bytes are what counts in the tree.
 
 use super::merkle::MAX_SIZE;
-use super::tile::{TILE_WIDTH, canonical_decimal};
+use super::tile::{HEIGHT, canonical_decimal};
 
 /// The longest answer with a tile of entries that is read.
 pub const BUNDLE_LIMIT_BYTES: usize = 4 << 20;
 /// The longest answer of a lookup that is read.
 const LOOKUP_LIMIT_BYTES: usize = 64 << 10;
-const ENTRIES_LIMIT: usize = TILE_WIDTH as usize;
+const ENTRIES_LIMIT: usize = 1 << HEIGHT;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
@@ -143,4 +143,104 @@ fn entry_number(line: &[u8]) -> Option<u64> {
 /// Go's `isValidRecordText`; that no blank line is inside, [`split_text`] has seen to.
 fn is_text(text: &str) -> bool {
     !text.bytes().any(|byte| byte < b' ' && byte != b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::vectors::{input, load, rows, text};
+    use super::*;
+
+    #[test]
+    fn lookups_are_read_as_by_go() {
+        let stricter = [
+            "negative number",
+            "least number",
+            "largest number",
+            "number with plus",
+            "number with leading zeros",
+            "number -0",
+        ];
+        for row in rows(&load("checkpoints"), "parse_record") {
+            let input = input(row);
+            let parsed = parse_lookup(&input);
+            let about = text(&row["about"]);
+            if stricter.contains(&about) {
+                assert!(parsed.is_err() && row["error"].is_null(), "{about}");
+                continue;
+            }
+            assert_eq!(parsed.is_ok(), row["error"].is_null(), "{about}");
+            if let Ok((number, entry, rest)) = parsed {
+                assert_eq!(
+                    (Some(number), entry.as_str()),
+                    (row["id"].as_u64(), text(&row["text"])),
+                    "{about}"
+                );
+                let wanted = match row["rest_base64"].as_str() {
+                    Some(rest) => data_encoding::BASE64.decode(rest.as_bytes()).unwrap(),
+                    None => text(&row["rest"]).into(),
+                };
+                assert_eq!(rest, wanted, "{about}");
+            }
+        }
+        for row in rows(&load("checkpoints"), "format_record") {
+            if let (Some(number), Some(out)) = (row["id"].as_u64(), row["out"].as_str()) {
+                assert_eq!(format_entry(number, text(&row["in"])), out);
+            }
+        }
+    }
+
+    #[test]
+    fn data_tiles_are_read_with_and_without_numbers() {
+        let with = b"256\na b\n\n257\nc\n\n".as_slice();
+        assert_eq!(
+            parse_data_tile(with, 256).unwrap(),
+            [b"a b\n".as_slice(), b"c\n"]
+        );
+        assert_eq!(
+            parse_data_tile(b"a b\n\nc\n\n", 256).unwrap(),
+            [b"a b\n".as_slice(), b"c\n"]
+        );
+        assert_eq!(parse_data_tile(b"", 0).unwrap(), Vec::<&[u8]>::new());
+        for broken in [
+            "256\na\n\n258\nc\n\n",
+            "256\na\n\nc\n\n",
+            "256\na\n",
+            "a\n\nb",
+            "a\tb\n\n",
+            "256\n\n256\n",
+        ] {
+            assert!(
+                parse_data_tile(broken.as_bytes(), 256).is_err(),
+                "{broken:?}"
+            );
+        }
+        assert!(parse_data_tile(&b"a\n\n".repeat(257), 0).is_err());
+        assert!(parse_data_tile(&vec![b'a'; BUNDLE_LIMIT_BYTES + 1], 0).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(entries in prop::collection::vec("[ -~é☺]{1,40}\n", 0..=256), first in 0..1_u64 << 32) {
+            let wanted: Vec<&[u8]> = entries.iter().map(|entry| entry.as_bytes()).collect();
+            let mut bundle = Vec::new();
+            let (mut numbered, mut plain) = (String::new(), String::new());
+            for (number, entry) in (first..).zip(&entries) {
+                numbered.push_str(&format_entry(number, entry));
+                plain.push_str(&format!("{entry}\n"));
+                push_bundle_entry(&mut bundle, entry.as_bytes()).unwrap();
+            }
+            prop_assert_eq!(&parse_data_tile(numbered.as_bytes(), first).unwrap(), &wanted);
+            prop_assert_eq!(&parse_data_tile(plain.as_bytes(), first).unwrap(), &wanted);
+            prop_assert_eq!(parse_entry_bundle(&bundle).unwrap(), wanted);
+        }
+
+        #[test]
+        fn nothing_panics(bytes: Vec<u8>, lines in "[0-9a\n]{0,60}", first: u64) {
+            for input in [&bytes, lines.as_bytes()] {
+                let _ = (parse_lookup(input), parse_data_tile(input, first), parse_entry_bundle(input));
+            }
+        }
+    }
 }

@@ -61,13 +61,13 @@ pub enum ProofError<E> {
     /// No proof can be made of this: an entry past the end, an old tree of size 0 or larger than the new one.
     #[error("the tree has no such entry or size")]
     OutOfRange,
-    #[error("cannot read tile: {0}")]
+    #[error("cannot read {0}")]
     Read(E),
     /// The reader's fault: another number of hashes than asked for.
-    #[error("tile {0:?} does not have as many hashes as it should")]
+    #[error("{0} does not have as many hashes as it should")]
     WrongWidth(Tile),
     /// The hashes do not lead to the root: the tree is damaged, or its server lies.
-    #[error("tile {0:?} does not fit the root of the tree")]
+    #[error("{0} does not fit the root of the tree")]
     WrongHash(Tile),
 }
 
@@ -234,4 +234,195 @@ impl<'a, R: TileReader> Tree<'a, R> {
 /// Where RFC 6962 splits a tree of this many entries, two or more: the largest power of two below it.
 fn split(entries: u64) -> u64 {
     1 << (entries - 1).ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::vectors::{MemoryTree, hash, hashes, leaf_text, load, rows, text};
+    use super::super::{check_consistency, check_inclusion, leaf_hash};
+    use super::*;
+
+    fn size(value: &serde_json::Value) -> TreeSize {
+        TreeSize::new(value.as_u64().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn roots_proofs_and_tiles_are_gos() {
+        let vectors = load("tlog");
+        let mut tree = MemoryTree::new(66_000);
+        for (number, root) in (0..).zip(rows(&vectors, "roots")) {
+            assert_eq!(
+                tree_hash(&mut tree, TreeSize::new(number).unwrap()).unwrap(),
+                hash(root)
+            );
+        }
+        for row in rows(&vectors, "large_roots") {
+            assert_eq!(
+                tree_hash(&mut tree, size(&row["size"])).unwrap(),
+                hash(&row["root"])
+            );
+        }
+        for row in rows(&vectors, "inclusion") {
+            let proof = inclusion_proof(
+                &mut tree,
+                size(&row["size"]),
+                row["index"].as_u64().unwrap(),
+            )
+            .unwrap();
+            assert_eq!(proof, hashes(&row["proof"]), "{row}");
+        }
+        for row in rows(&vectors, "consistency") {
+            let proof = consistency_proof(&mut tree, size(&row["old"]), size(&row["new"])).unwrap();
+            assert_eq!(proof, hashes(&row["proof"]), "{row}");
+        }
+        for row in rows(&vectors, "tiles") {
+            let tile = Tile::parse_sumdb(text(&row["path"])).unwrap();
+            let TileKind::Hashes(level) = tile.kind else {
+                continue;
+            };
+            let bytes: Vec<u8> = tree
+                .read_tile(level, tile.index, tile.width)
+                .unwrap()
+                .iter()
+                .flat_map(|h| h.0)
+                .collect();
+            let digest = <sha2::Sha256 as sha2::Digest>::digest(bytes);
+            assert_eq!(
+                data_encoding::HEXLOWER.encode(&digest),
+                text(&row["sha256_hex"]),
+                "{row}"
+            );
+        }
+    }
+
+    #[test]
+    fn senseless_questions_have_no_proof() {
+        let mut tree = MemoryTree::new(5);
+        let at = |number| TreeSize::new(number).unwrap();
+        assert!(matches!(
+            inclusion_proof(&mut tree, at(5), 5),
+            Err(ProofError::OutOfRange)
+        ));
+        assert!(matches!(
+            inclusion_proof(&mut tree, at(0), 0),
+            Err(ProofError::OutOfRange)
+        ));
+        assert!(matches!(
+            consistency_proof(&mut tree, at(0), at(5)),
+            Err(ProofError::OutOfRange)
+        ));
+        assert!(matches!(
+            consistency_proof(&mut tree, at(5), at(4)),
+            Err(ProofError::OutOfRange)
+        ));
+        assert!(matches!(
+            tree_hash(&mut tree, at(1 << 40)),
+            Err(ProofError::Read(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_until_nothing_is() {
+        let mut tree = MemoryTree::new(700);
+        let mut fetched = FetchedTiles::default();
+        let size = TreeSize::new(700).unwrap();
+        let mut fetches = Vec::new();
+        let proof = loop {
+            match inclusion_proof(&mut fetched, size, 300) {
+                Ok(proof) => break proof,
+                Err(ProofError::Read(tile)) => {
+                    fetches.push(tile.sumdb_path());
+                    let TileKind::Hashes(level) = tile.kind else {
+                        panic!("a proof needs hashes only")
+                    };
+                    fetched.insert(tile, tree.read_tile(level, tile.index, tile.width).unwrap());
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(
+            fetches,
+            ["tile/8/0/002.p/188", "tile/8/1/000.p/2", "tile/8/0/001"]
+        );
+        let root = tree_hash(&mut tree, size).unwrap();
+        let leaf = leaf_hash(leaf_text(300).as_bytes());
+        assert_eq!(check_inclusion(&proof, size, &root, 300, &leaf), Ok(()));
+    }
+
+    /// Reads a hash by the index under which Go's and that crate's stored hashes stand.
+    struct Stored(std::cell::RefCell<MemoryTree>);
+
+    impl tlog_tiles::HashReader for Stored {
+        fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<tlog_tiles::Hash>, tlog_tiles::Error> {
+            let mut tree = self.0.borrow_mut();
+            let size = tree.range.size();
+            let read = |index: &u64| {
+                let (level, number) = tlog_tiles::split_stored_hash_index(*index);
+                tlog_tiles::Hash(
+                    Tree::new(&mut *tree, size)
+                        .subtree(u32::from(level), number)
+                        .unwrap()
+                        .0,
+                )
+            };
+            Ok(indexes.iter().map(read).collect())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn proofs_agree_with_another_implementation(new in 1_u64..1500, old in 1_u64..1500, number in 0_u64..1500) {
+            let (old, number) = (1 + old % new, number % new);
+            let (size, old_size) = (TreeSize::new(new).unwrap(), TreeSize::new(old).unwrap());
+            let mut tree = MemoryTree::new(new);
+            let stored = Stored(tree.clone().into());
+            let root = tree_hash(&mut tree, size).unwrap();
+            let old_root = tree_hash(&mut tree, old_size).unwrap();
+            prop_assert_eq!(root, tree.range.root());
+            prop_assert_eq!(root.0, tlog_tiles::tree_hash(new, &stored).unwrap().0);
+
+            let proof = inclusion_proof(&mut tree, size, number).unwrap();
+            let theirs = tlog_tiles::prove_record(new, number, &stored).unwrap();
+            prop_assert_eq!(&proof, &theirs.iter().map(|hash| Hash(hash.0)).collect::<Vec<_>>());
+            let leaf = leaf_hash(leaf_text(number).as_bytes());
+            prop_assert_eq!(check_inclusion(&proof, size, &root, number, &leaf), Ok(()));
+
+            let proof = consistency_proof(&mut tree, old_size, size).unwrap();
+            let theirs = tlog_tiles::prove_tree(new, old, &stored).unwrap();
+            prop_assert_eq!(&proof, &theirs.iter().map(|hash| Hash(hash.0)).collect::<Vec<_>>());
+            prop_assert_eq!(check_consistency(&proof, size, &root, old_size, &old_root), Ok(()));
+        }
+
+        #[test]
+        fn a_proof_with_anything_changed_fails(new in 2_u64..600, old in 1_u64..600, at: prop::sample::Index, bit in 0_usize..256) {
+            let old = 1 + old % (new - 1);
+            let (size, old_size) = (TreeSize::new(new).unwrap(), TreeSize::new(old).unwrap());
+            let mut tree = MemoryTree::new(new);
+            let (root, old_root) = (tree.range.root(), tree_hash(&mut tree, old_size).unwrap());
+            let leaf = leaf_hash(leaf_text(old).as_bytes());
+            let mut inclusion = inclusion_proof(&mut tree, size, old).unwrap();
+            let mut consistency = consistency_proof(&mut tree, old_size, size).unwrap();
+            let (one, other) = (at.index(inclusion.len()), at.index(consistency.len()));
+            inclusion[one].0[bit / 8] ^= 1 << (bit % 8);
+            consistency[other].0[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(check_inclusion(&inclusion, size, &root, old, &leaf).is_err());
+            prop_assert!(check_consistency(&consistency, size, &root, old_size, &old_root).is_err());
+        }
+
+        #[test]
+        fn hostile_numbers_do_no_harm(proof: Vec<[u8; 32]>, new in 0..=1_u64 << 40, old in 0..=1_u64 << 40, number: u64, hash: [u8; 32]) {
+            let proof: Vec<Hash> = proof.into_iter().map(Hash).collect();
+            let (new, old, hash) = (TreeSize::new(new).unwrap(), TreeSize::new(old).unwrap(), Hash(hash));
+            prop_assert!(check_inclusion(&proof, new, &Hash::EMPTY_ROOT, number, &hash).is_err());
+            prop_assert!(old == new || check_consistency(&proof, new, &Hash::EMPTY_ROOT, old, &hash).is_err());
+            // A reader that has nothing is asked for one tile and that is all.
+            let _ = inclusion_proof(&mut FetchedTiles::default(), new, number);
+            let _ = consistency_proof(&mut FetchedTiles::default(), old, new);
+            let _ = tree_hash(&mut FetchedTiles::default(), new);
+        }
+    }
 }

@@ -105,3 +105,64 @@ impl<R: TileReader> TileReader for VerifyingTiles<R> {
         hashes.map(<[Hash]>::to_vec).ok_or(ProofError::OutOfRange)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::vectors::MemoryTree;
+    use super::super::{consistency_proof, inclusion_proof, tree_hash};
+    use super::*;
+
+    #[test]
+    fn every_tile_of_an_honest_server_is_proved() {
+        for size in [1, 5, 255, 256, 257, 511, 512, 600, 65_536, 65_792, 66_000] {
+            let mut tree = MemoryTree::new(size);
+            let (size, root) = (tree.range.size(), tree.range.root());
+            let mut proved = VerifyingTiles::new(tree.clone(), size, root);
+            for tile in Tile::new_tiles(TreeSize::ZERO, size) {
+                let TileKind::Hashes(level) = tile.kind else {
+                    panic!("only hashes")
+                };
+                let hashes = proved.read_tile(level, tile.index, tile.width).unwrap();
+                assert_eq!(
+                    hashes,
+                    tree.read_tile(level, tile.index, tile.width).unwrap()
+                );
+                assert_eq!(proved.read_tile(level, tile.index, 1).unwrap(), hashes[..1]);
+            }
+            assert_eq!(tree_hash(&mut proved, size).unwrap(), root);
+            assert!(proved.read_tile(0, 1 << 30, 1).is_err());
+            assert!(proved.read_tile(200, 0, 1).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn no_false_hash_gets_through(size in 1_u64..1200, entry in 0_u64..1200, level in 0_u8..2, at: prop::sample::Index) {
+            let tree = MemoryTree::new(size);
+            let (tree_size, root) = (tree.range.size(), tree.range.root());
+            let hashes_there = usize::try_from(size >> (8 * level)).unwrap();
+            prop_assume!(hashes_there > 0);
+            let at = at.index(hashes_there);
+            let mut liar = tree.clone();
+            liar.corrupt(level, at);
+            let mut checked = VerifyingTiles::new(liar, tree_size, root);
+            let tile = u64::try_from(at).unwrap() / 256;
+            let wrong = checked.read_tile(level, tile, 1);
+            prop_assert!(matches!(wrong, Err(ProofError::WrongHash(_))));
+
+            // Proofs either fail or are the true ones.
+            let (mut honest, number) = (tree, entry % size);
+            if let Ok(proof) = inclusion_proof(&mut checked, tree_size, number) {
+                prop_assert_eq!(proof, inclusion_proof(&mut honest, tree_size, number).unwrap());
+            }
+            let old = TreeSize::new(number + 1).unwrap();
+            if let Ok(proof) = consistency_proof(&mut checked, old, tree_size) {
+                prop_assert_eq!(proof, consistency_proof(&mut honest, old, tree_size).unwrap());
+            }
+        }
+    }
+}
