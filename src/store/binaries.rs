@@ -54,9 +54,9 @@ impl Reader<'_> {
 
     /// Output of the latest build of a spec that ended in a claim, as gzip.
     pub fn build_log(&self, spec: &Spec) -> anyhow::Result<Option<Vec<u8>>> {
-        let mut query = self
-            .conn
-            .prepare_cached("SELECT gz FROM build_log JOIN spec ON spec.id = build_log.spec WHERE spec.text = ?1")?;
+        let mut query = self.conn.prepare_cached(
+            "SELECT gz FROM build_log JOIN spec ON spec.id = build_log.spec WHERE spec.text = ?1",
+        )?;
         Ok(query
             .query_row([spec.to_string()], |row| row.get(0))
             .optional()?)

@@ -41,8 +41,7 @@ impl Reader<'_> {
 
     /// Up to `limit` records from a number on, in the order of the log.
     pub fn records_from(&self, first: u64, limit: usize) -> anyhow::Result<Vec<RecordRow>> {
-        let sql =
-            format!("{ROWS} WHERE record.number >= ?1 ORDER BY record.number LIMIT ?2");
+        let sql = format!("{ROWS} WHERE record.number >= ?1 ORDER BY record.number LIMIT ?2");
         self.records(&sql, params![first.cast_signed(), to_sql(limit)])
     }
 
@@ -55,7 +54,8 @@ impl Reader<'_> {
     /// Records of all versions, packages and targets of a module, in the order of their specs.
     pub fn records_of(&self, module: &ModulePath, limit: usize) -> anyhow::Result<Neighbours> {
         // '@' ends the module in a spec, and 'A' is the character after it.
-        let sql = format!("{ROWS} WHERE spec.text >= ?1 AND spec.text < ?2 ORDER BY spec.text LIMIT ?3");
+        let sql =
+            format!("{ROWS} WHERE spec.text >= ?1 AND spec.text < ?2 ORDER BY spec.text LIMIT ?3");
         self.records(
             &sql,
             params![format!("{module}@"), format!("{module}A"), to_sql(limit)],
@@ -107,7 +107,9 @@ impl Tx<'_> {
         if let Some(id) = known {
             return Ok(id);
         }
-        self.conn.prepare_cached("INSERT INTO spec (text) VALUES (?1)")?.execute([text])?;
+        self.conn
+            .prepare_cached("INSERT INTO spec (text) VALUES (?1)")?
+            .execute([text])?;
         Ok(self.conn.last_insert_rowid())
     }
 }

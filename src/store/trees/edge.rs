@@ -1,0 +1,349 @@
+//! The right edge of one tree in memory: all that appending needs, loaded with doubt and sealed with care.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use rusqlite::{Connection, params};
+use tokio::sync::watch;
+
+use super::{HeadForm, LogId, Published};
+use crate::store::Reader;
+use crate::tlog::{
+    self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, VerifierKey, leaf_hash, node_hash,
+    tile_root,
+};
+
+const WIDTH: usize = TILE_WIDTH as usize;
+
+/// The right edge of one tree: all that appending needs.
+pub(super) struct Edge {
+    log: LogId,
+    forms: Vec<HeadForm>,
+    range: CompactRange,
+    /// Hashes of the rightmost, not yet full tile of each level, from the leaves up.
+    levels: Vec<Vec<Hash>>,
+    /// Leaf hashes of the job that is running.
+    pending: Vec<Hash>,
+    /// Size of the last signed head.
+    sealed: TreeSize,
+    announced: watch::Sender<Arc<Published>>,
+}
+
+impl Edge {
+    pub(super) fn open(
+        conn: &Connection,
+        log: LogId,
+        forms: Vec<HeadForm>,
+    ) -> anyhow::Result<Edge> {
+        let reader = Reader { conn };
+        let mut edge = Edge {
+            log,
+            forms,
+            range: CompactRange::new(),
+            levels: Vec::new(),
+            pending: Vec::new(),
+            sealed: TreeSize::default(),
+            announced: watch::Sender::new(Arc::new(Published {
+                size: TreeSize::default(),
+                root: Hash::EMPTY_ROOT,
+                notes: Vec::new(),
+            })),
+        };
+        let mut stored = Vec::new();
+        for form in &edge.forms {
+            stored.extend(reader.head(log, &form.origin)?);
+        }
+        let published = if stored.is_empty() {
+            let strangers: i64 = conn.query_row(
+                "SELECT count(*) FROM head WHERE log = ?1",
+                [log.id()],
+                |r| r.get(0),
+            )?;
+            ensure!(
+                strangers == 0 && reader.count_entries(log)? == 0,
+                "the {} log was signed under another name than {}: use the key file it was made with",
+                log.name(),
+                edge.forms[0].signer.name(),
+            );
+            edge.seal(conn)?
+        } else {
+            ensure!(
+                stored.len() == edge.forms.len(),
+                "the {} log lacks a signed head",
+                log.name()
+            );
+            edge.load(&reader, stored).with_context(|| {
+                format!(
+                    "the {} log does not match its signed head: refusing to start. Run `sumpeer check` \
+                     to see how far it is sound. Do not restore it from a backup: that would be a fork. \
+                     If it cannot be repaired, start anew with an empty data directory and a new key",
+                    log.name()
+                )
+            })?
+        };
+        edge.announced.send_replace(Arc::new(published));
+        Ok(edge)
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.range.size().get() + self.pending.len() as u64
+    }
+
+    /// Takes a leaf of the job that is running.
+    pub(super) fn push(&mut self, leaf: Hash) {
+        self.pending.push(leaf);
+    }
+
+    /// The job that was running is taken back.
+    pub(super) fn forget(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Whether there are entries that no head covers yet.
+    pub(super) fn has_grown(&self) -> bool {
+        self.range.size() > self.sealed
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Published>> {
+        self.announced.subscribe()
+    }
+
+    /// Tells readers of a head that is committed.
+    pub(super) fn announce(&self, head: Arc<Published>) {
+        self.announced.send_replace(head);
+    }
+
+    /// Reads the edge back and checks it: entries against the leaves' tile, each full tile against
+    /// the level above, the root against every signed head, the heads against our key.
+    fn load(
+        &mut self,
+        reader: &Reader<'_>,
+        stored: Vec<(TreeSize, Hash, String)>,
+    ) -> anyhow::Result<Published> {
+        let (size, root, _) = stored[0];
+        let count = reader.count_entries(self.log)?;
+        ensure!(
+            count == size.get(),
+            "the head covers {size} entries, but {count} are stored"
+        );
+        let mut width = size.get();
+        for level in 0u8.. {
+            if width == 0 {
+                break;
+            }
+            self.levels.push(read_edge(reader, self.log, level, width)?);
+            width /= TILE_WIDTH;
+        }
+        self.check_leaves(reader, size)?;
+        for (level, next) in (0u8..).zip(self.levels.iter().skip(1)) {
+            if let Some(last) = next.last() {
+                let index = (size.get() >> (8 * u64::from(level + 1))) - 1;
+                let below = split(&reader.tile(self.log, level, index)?)?;
+                ensure!(
+                    below.len() == WIDTH && tile_root(&below) == *last,
+                    "tile {index} of level {level} does not give the hash above it",
+                );
+            }
+        }
+        ensure!(
+            self.tiles_root() == root,
+            "the stored hashes do not give the root of the head"
+        );
+        self.range = self
+            .compact(size)
+            .context("the stored hashes do not make a tree")?;
+        for (form, (form_size, form_root, note)) in self.forms.iter().zip(&stored) {
+            let key = form.signer.verifier();
+            let head = tlog::open_head(note.as_bytes(), &key, &form.origin)
+                .with_context(|| wrong_key(note, &key))?;
+            let same =
+                (*form_size, *form_root) == (size, root) && (head.size, head.root) == (size, root);
+            ensure!(
+                same,
+                "the heads of {} and {} differ",
+                self.forms[0].origin,
+                form.origin
+            );
+        }
+        self.sealed = size;
+        Ok(Published {
+            size,
+            root,
+            notes: stored.into_iter().map(|(_, _, note)| note).collect(),
+        })
+    }
+
+    /// Hashes the entries of the last tile again.
+    fn check_leaves(&self, reader: &Reader<'_>, size: TreeSize) -> anyhow::Result<()> {
+        let Some(last) = size.get().checked_sub(1) else {
+            return Ok(());
+        };
+        let first = last - last % TILE_WIDTH;
+        let texts = reader.entries(self.log, first, size.get())?;
+        let leaves: Vec<Hash> = texts.iter().map(|text| leaf_hash(text)).collect();
+        let tile = split(&reader.tile(self.log, 0, first / TILE_WIDTH)?)?;
+        ensure!(
+            leaves == tile,
+            "the entries from {first} on do not give the hashes stored for them"
+        );
+        Ok(())
+    }
+
+    /// The compact range that the edge tiles stand for.
+    fn compact(&self, size: TreeSize) -> Option<CompactRange> {
+        let mut hashes = Vec::new();
+        for tile in self.levels.iter().rev() {
+            // In each tile the subtrees are those of the binary form of its width, largest first.
+            let mut rest = tile.as_slice();
+            while !rest.is_empty() {
+                let (subtree, tail) = rest.split_at(1 << rest.len().ilog2());
+                hashes.push(tile_root(subtree));
+                rest = tail;
+            }
+        }
+        CompactRange::from_hashes(size, hashes)
+    }
+
+    /// Moves the pending leaves into the tree.
+    pub(super) fn fold(&mut self, conn: &Connection) -> anyhow::Result<()> {
+        for leaf in std::mem::take(&mut self.pending) {
+            self.range.push(leaf);
+            let mut hash = leaf;
+            for level in 0.. {
+                if self.levels.len() == level {
+                    self.levels.push(Vec::with_capacity(WIDTH));
+                }
+                self.levels[level].push(hash);
+                if self.levels[level].len() < WIDTH {
+                    break;
+                }
+                // The tile is full: it will never change again, and its hash goes up.
+                self.write_tile(conn, level)?;
+                let read = split(&Reader { conn }.tile(
+                    self.log,
+                    level_number(level),
+                    self.index(level),
+                )?)?;
+                ensure!(
+                    read == self.levels[level],
+                    "a tile came back from the disk other than it was written"
+                );
+                hash = tile_root(&read);
+                self.levels[level].clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Index of the tile that is the edge of a level while the last leaf is being folded in or after.
+    fn index(&self, level: usize) -> u64 {
+        let hashes = self.range.size().get() >> (8 * level);
+        let in_edge = self.levels[level].len() as u64;
+        (hashes - in_edge) / TILE_WIDTH
+    }
+
+    fn write_tile(&self, conn: &Connection, level: usize) -> anyhow::Result<()> {
+        let hashes: Vec<u8> = self.levels[level].iter().flat_map(|hash| hash.0).collect();
+        conn.prepare_cached(
+            "INSERT INTO tile (log, level, idx, hashes) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
+        )?
+        .execute(params![
+            self.log.id(),
+            level_number(level),
+            self.index(level).cast_signed(),
+            hashes
+        ])?;
+        Ok(())
+    }
+
+    /// Writes the edge, checks it, and signs it in every form.
+    pub(super) fn seal(&mut self, conn: &Connection) -> anyhow::Result<Published> {
+        let size = self.range.size();
+        let mut width = size.get();
+        for level in 0..self.levels.len() {
+            if !self.levels[level].is_empty() {
+                self.write_tile(conn, level)?;
+                let read = read_edge(&Reader { conn }, self.log, level_number(level), width)?;
+                ensure!(
+                    read == self.levels[level],
+                    "a tile came back from the disk other than it was written"
+                );
+            }
+            width /= TILE_WIDTH;
+        }
+        let root = self.range.root();
+        if self.tiles_root() != root {
+            bail!(
+                "the tiles of the {} log do not give the root that its leaves give",
+                self.log.name()
+            );
+        }
+        let mut notes = Vec::with_capacity(self.forms.len());
+        for form in &self.forms {
+            let head = Head {
+                origin: form.origin.clone(),
+                size,
+                root,
+            };
+            let note = tlog::sign_note(&head.to_text(), &[&form.signer]);
+            conn.prepare_cached(
+                "INSERT INTO head (log, origin, size, root, note) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO UPDATE SET size = excluded.size, root = excluded.root, note = excluded.note",
+            )?
+            .execute(params![self.log.id(), form.origin, size.get().cast_signed(), root.0, note])?;
+            notes.push(note);
+        }
+        self.sealed = size;
+        Ok(Published { size, root, notes })
+    }
+
+    /// The root that the edge tiles give, from the leaves' level up.
+    fn tiles_root(&self) -> Hash {
+        let mut root = None;
+        for tile in &self.levels {
+            let mut rest = tile.as_slice();
+            let mut subtrees = Vec::new();
+            while !rest.is_empty() {
+                let (subtree, tail) = rest.split_at(1 << rest.len().ilog2());
+                subtrees.push(tile_root(subtree));
+                rest = tail;
+            }
+            for subtree in subtrees.into_iter().rev() {
+                root = Some(root.map_or(subtree, |right| node_hash(&subtree, &right)));
+            }
+        }
+        root.unwrap_or(Hash::EMPTY_ROOT)
+    }
+}
+
+/// The rightmost tile of a level with `width` hashes; empty if the last one is full.
+fn read_edge(reader: &Reader<'_>, log: LogId, level: u8, width: u64) -> anyhow::Result<Vec<Hash>> {
+    let partial = width % TILE_WIDTH;
+    if partial == 0 {
+        return Ok(Vec::new());
+    }
+    let index = width / TILE_WIDTH;
+    let hashes = split(&reader.tile(log, level, index)?)?;
+    ensure!(
+        hashes.len() as u64 == partial,
+        "tile {index} of level {level} has {} hashes instead of {partial}",
+        hashes.len(),
+    );
+    Ok(hashes)
+}
+
+fn split(bytes: &[u8]) -> anyhow::Result<Vec<Hash>> {
+    let (hashes, rest) = bytes.as_chunks::<32>();
+    ensure!(rest.is_empty(), "a stored tile ends within a hash");
+    Ok(hashes.iter().map(|hash| Hash(*hash)).collect())
+}
+
+fn level_number(level: usize) -> u8 {
+    u8::try_from(level).expect("2^40 entries make 5 levels")
+}
+
+fn wrong_key(note: &str, key: &VerifierKey) -> String {
+    let signed = note.rsplit('\u{2014}').next().unwrap_or_default().trim();
+    format!("the stored head is not signed by the key {key}, but: {signed}")
+}
