@@ -11,17 +11,28 @@
 //! Invariants: every body has a limit and a time; what is kept never changes and was checked first; nothing a
 //! build sends reaches a proxy but the path of a GET.
 
+mod build;
+mod cache;
 mod client;
+mod database;
 mod error;
 mod fetch;
+mod files;
 mod list;
+mod path;
 mod retry;
+mod versions;
 
+pub use build::BuildProxy;
+pub use cache::{ModuleCache, Verify};
 pub use client::Client;
+pub use database::DatabaseSource;
 pub use error::FetchError;
 pub use fetch::http_client;
 pub use list::{ListError, ProxyList};
+pub use path::{FileKind, VersionFile};
 pub use retry::Timing;
+pub use versions::ModuleInfo;
 
 /// Bytes of a list of versions. The longest public ones are below 1 MiB.
 pub const LIST_LIMIT: u64 = 16 << 20;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use url::Url;
 
 use super::fetch::{Fetch, Partial};
-use super::list::{Place, shown};
+use super::list::{Entry, Place, shown};
 use super::{FetchError, ProxyList, Timing};
 
 /// Fetches by path through a list of proxies. Cheap to clone.
@@ -91,6 +91,24 @@ impl Client {
             Sink::File { size, .. } => Ok((size, from)),
             Sink::Memory(_) => unreachable!("the sink was made as a file above"),
         }
+    }
+
+    /// The places of the list, in order.
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.inner.list.entries
+    }
+
+    /// The same client with a list of one address.
+    pub(super) fn narrowed_to(&self, base: &Url) -> Client {
+        let Inner { http, timing, .. } = &*self.inner;
+        let entry = Entry {
+            place: Place::Proxy(base.clone()),
+            on_any_error: false,
+        };
+        let list = ProxyList {
+            entries: vec![entry],
+        };
+        Client::with_timing(list, http.clone(), *timing)
     }
 
     /// Asks one place after the other; says which one had it.
