@@ -18,6 +18,7 @@ mod database;
 mod error;
 mod fetch;
 mod files;
+pub(crate) mod flights;
 mod list;
 mod path;
 mod retry;

@@ -6,18 +6,18 @@
 //! Invariants: only files of exact versions are kept, and only after they were checked; requests for one file are
 //! joined; lists and `@latest` live a minute.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::files::{Files, Kept};
+use super::flights::{Flights, Progress};
 use super::{Client, FetchError, FileKind, LIST_LIMIT, VersionFile};
 use crate::model::ModulePath;
 use crate::store::Store;
@@ -49,21 +49,11 @@ struct Inner {
     client: Client,
     /// `None`: the operator has turned the checksum database off.
     verify: Option<Arc<dyn Verify>>,
-    /// What is being fetched right now, by path. A landing lives as long as someone waits for it.
-    flights: Mutex<HashMap<String, Flight>>,
+    /// What is being fetched right now, by path.
+    flights: Flights<Result<Found, FetchError>>,
     /// Lists and `@latest`, by path.
     brief: moka::future::Cache<String, Answer>,
 }
-
-/// One fetch that several may wait for.
-struct Flight {
-    landing: WeakShared<Landing>,
-    progress: watch::Receiver<Progress>,
-}
-
-type Landing = BoxFuture<'static, Result<Found, FetchError>>;
-/// Bytes so far, and of how many, if that is known.
-type Progress = (u64, Option<u64>);
 
 /// A file of a version, and where it came from this time.
 #[derive(Clone, Debug)]
@@ -113,7 +103,7 @@ impl ModuleCache {
                 files,
                 client,
                 verify,
-                flights: Mutex::default(),
+                flights: Flights::default(),
                 brief,
             }),
         })
@@ -177,60 +167,17 @@ impl ModuleCache {
                 from: "cache".into(),
             });
         }
-        let (landing, mut news) = self.board(&path, file);
-        let mut landing = std::pin::pin!(landing);
-        loop {
-            tokio::select! {
-                found = &mut landing => return found,
-                Ok(()) = news.changed() => {
-                    let (done, total) = *news.borrow_and_update();
-                    progress(done, total);
-                }
-            }
-        }
-    }
-
-    /// The fetch of a file that is under way, or a new one. It goes on while anyone waits for it.
-    fn board(
-        &self,
-        path: &str,
-        file: &VersionFile,
-    ) -> (Shared<Landing>, watch::Receiver<Progress>) {
-        let mut flights = self
-            .inner
-            .flights
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get(path)
-            && let Some(landing) = flight.landing.upgrade()
-        {
-            return (landing, flight.progress.clone());
-        }
-        // Those that everyone left, or that ended: there are never more than were asked for since.
-        flights.retain(|_, flight| flight.landing.upgrade().is_some());
-        let (tell, progress) = watch::channel((0, None));
         let (inner, wanted) = (Arc::clone(&self.inner), file.clone());
-        let landing: Landing = Box::pin(async move {
-            let tell = |done, total| {
-                tell.send_replace((done, total));
-            };
-            let found = inner.fetch(&wanted, &tell).await;
-            let mut flights = inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
-            flights.remove(&wanted.path());
-            found
-        });
-        let landing = landing.shared();
-        if let Some(weak) = landing.downgrade() {
-            let progress = progress.clone();
-            flights.insert(
-                path.to_owned(),
-                Flight {
-                    landing: weak,
-                    progress,
-                },
-            );
-        }
-        (landing, progress)
+        let start = |tell: watch::Sender<Progress>| {
+            async move {
+                let tell = |done, total| {
+                    tell.send_replace((done, total));
+                };
+                inner.fetch(&wanted, &tell).await
+            }
+            .boxed()
+        };
+        self.inner.flights.join(&path, start, progress).await
     }
 
     /// A list or `@latest`, at most a minute old.
