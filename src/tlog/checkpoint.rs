@@ -5,7 +5,7 @@
 use super::key::VerifierKey;
 use super::merkle::{Hash, TreeSize};
 use super::note::{NOTE_LIMIT_BYTES, NoteError, decode_base64, open_note};
-use super::tile::canonical_decimal;
+use crate::model::canonical_decimal;
 
 /// The first line of every tree head in the protocol of Go's checksum database. All gobuild logs share it,
 /// so it identifies nobody: the key does.

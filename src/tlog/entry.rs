@@ -3,7 +3,8 @@
 //! What an entry says is left to [`crate::model`]; its bytes are what counts in the tree.
 
 use super::merkle::MAX_SIZE;
-use super::tile::{HEIGHT, canonical_decimal};
+use super::tile::HEIGHT;
+use crate::model::canonical_decimal;
 
 /// The longest answer with a tile of entries that is read.
 pub const BUNDLE_LIMIT_BYTES: usize = 4 << 20;

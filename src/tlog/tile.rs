@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 
 use super::merkle::{Hash, TreeSize, node_hash};
+use crate::model::canonical_decimal;
 
 /// Levels of the tree that one tile spans. Other heights are neither served nor asked for.
 pub const HEIGHT: u8 = 8;
@@ -191,13 +192,6 @@ fn parse(path: &str, entries: &str) -> Option<Tile> {
 fn three_digits(text: &str) -> Option<u64> {
     (text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| text.parse().ok())?
-}
-
-/// Digits without sign or leading zero, up to 64 bits.
-pub(super) fn canonical_decimal(text: &str) -> Option<u64> {
-    let clean =
-        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    clean.then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
