@@ -102,6 +102,27 @@ impl FromStr for GoVersion {
     }
 }
 
+/// Go versions from one to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GoRange {
+    /// The oldest one.
+    pub oldest: GoVersion,
+    /// The newest one, if there is any. A bare `go1.26` takes in every `go1.26.P`.
+    pub newest: Option<GoVersion>,
+}
+
+impl GoRange {
+    /// Whether the range holds that version.
+    pub fn contains(&self, goversion: &GoVersion) -> bool {
+        let new_enough = self.oldest <= *goversion;
+        let old_enough = self.newest.is_none_or(|newest| match newest.stage {
+            Stage::Bare => goversion.minor <= newest.minor,
+            _ => *goversion <= newest,
+        });
+        new_enough && old_enough
+    }
+}
+
 fn parse(text: &str) -> Option<GoVersion> {
     let rest = text
         .strip_prefix("go1.")

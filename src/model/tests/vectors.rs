@@ -189,6 +189,25 @@ fn releases_are_told_from_names_of_languages() {
 }
 
 #[test]
+fn a_range_of_go_versions_takes_in_its_ends() {
+    let check = |oldest: &str, newest: &str, inside: &[&str], outside: &[&str]| {
+        let range = GoRange {
+            oldest: oldest.parse().expect(oldest),
+            newest: newest.parse().ok(),
+        };
+        for name in inside {
+            assert!(range.contains(&name.parse().expect(name)), "{name} in {range:?}");
+        }
+        for name in outside {
+            assert!(!range.contains(&name.parse().expect(name)), "{name} in {range:?}");
+        }
+    };
+    check("go1.13", "", &["go1.13", "go1.90.1"], &["go1.12.17", "go1.13rc1"]);
+    check("go1.21", "go1.26", &["go1.21rc1", "go1.26.8"], &["go1.20.14", "go1.27rc1"]);
+    check("go1.21.5", "go1.26.2", &["go1.21.5", "go1.26.2"], &["go1.21.4", "go1.26.3"]);
+}
+
+#[test]
 fn specs_and_sums_of_real_programs_parse() {
     let sums = load(include_str!("../../../tests/data/sums.json"));
     for entry in sums.as_array().expect("a list") {
