@@ -1,0 +1,219 @@
+//! A fresh home for each run of a go command: nothing of an earlier build in it.
+//!
+//! ```text
+//! <homes>/<id>/            the working folder, $HOME
+//!   cache/ab/…-a, …-d      $GOCACHE: symbolic links into the seed, and what this build adds
+//!   mod/                   $GOMODCACHE
+//!   go/bin/…               $GOPATH: the finished program
+//!   tmp/                   temporary files
+//! <homes>/<id>.sock        the module proxy of this build
+//! ```
+//!
+//! Symbolic links, not hard ones: through a hard link a build could change the seed's file.
+//!
+//! Out of scope: what is in a seed ([`super::seed`]).
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use tracing::warn;
+
+use super::sandbox::Rooms;
+
+/// Where homes are made.
+#[derive(Clone, Debug)]
+pub struct Homes {
+    folder: PathBuf,
+}
+
+impl Homes {
+    /// Takes over `folder` and removes what an earlier process left there.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or emptied.
+    pub fn open(folder: PathBuf) -> anyhow::Result<Homes> {
+        if folder.exists() {
+            remove(&folder).with_context(|| format!("cannot remove old homes in {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        // Absolute, because it is bound into sandboxes and linked to.
+        let folder = fs::canonicalize(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
+        Ok(Homes { folder })
+    }
+
+    /// Makes an empty home with an empty build cache.
+    ///
+    /// # Errors
+    /// When the disk is full or gone.
+    pub fn make(&self) -> anyhow::Result<Home> {
+        let root = tempfile::Builder::new()
+            .prefix("")
+            .tempdir_in(&self.folder)
+            .context("cannot make a home for a build")?
+            .keep();
+        let home = Home { root };
+        for folder in ["cache", "mod", "go", "tmp"] {
+            fs::create_dir(home.root.join(folder)).context("cannot make a home for a build")?;
+        }
+        for prefix in prefixes() {
+            fs::create_dir(home.cache().join(prefix)).context("cannot make a home for a build")?;
+        }
+        // When the go command last removed old entries: now, so that it does not look at all of
+        // them, and does not take links to an old seed for entries nobody uses.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        fs::write(home.cache().join("trim.txt"), now.to_string()).context("cannot write to a home")?;
+        Ok(home)
+    }
+
+    /// A folder on the same file system for other short-lived files, emptied at start like homes.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// One home; dropping it removes it.
+#[derive(Debug)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The build cache.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Where the socket of this build's module proxy belongs: beside the home, not in it, so that a
+    /// build cannot put another in its place.
+    pub fn socket(&self) -> PathBuf {
+        self.root.with_extension("sock")
+    }
+
+    /// Fills the build cache with links to the entries of a seed: `seed` is its folder as the host
+    /// names it, `inside` as the go command will.
+    ///
+    /// # Errors
+    /// When the seed cannot be read or the disk is full.
+    pub fn lend(&self, seed: &Path, inside: &Path) -> anyhow::Result<()> {
+        let cache = self.cache();
+        for prefix in prefixes() {
+            let (from, to) = (seed.join(&prefix), cache.join(&prefix));
+            let target = inside.join(&prefix);
+            for entry in fs::read_dir(&from).with_context(|| format!("cannot read seed {}", from.display()))? {
+                let name = entry.context("cannot read a seed")?.file_name();
+                symlink(target.join(&name), to.join(&name)).context("cannot link to a seed")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rooms of a run in this home.
+    pub fn rooms(&self, toolchain: &Path, seed: Option<&Path>, socket: Option<&Path>) -> Rooms {
+        Rooms {
+            toolchain: toolchain.to_owned(),
+            seed: seed.map(Path::to_owned),
+            home: self.root.clone(),
+            socket: socket.map(Path::to_owned),
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.socket());
+        if let Err(error) = remove(&self.root) {
+            // Removed at the next start.
+            warn!(path = %self.root.display(), error = %error, "home left behind");
+        }
+    }
+}
+
+/// The 256 folders of a build cache.
+pub(super) fn prefixes() -> impl Iterator<Item = String> {
+    (0..=u8::MAX).map(|byte| format!("{byte:02x}"))
+}
+
+/// Removes a folder, whatever the modes in it: the go command makes its module cache read-only.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    // As root, and in most homes, this is all.
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        result => return result,
+    }
+    unlock(folder)?;
+    fs::remove_dir_all(folder)
+}
+
+/// Makes a folder and all below it writable. Follows no links.
+fn unlock(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unlock(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_are_fresh_and_leave_nothing() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("homes");
+        let homes = Homes::open(folder.clone()).unwrap();
+        let seed = data.path().join("seed");
+        for prefix in prefixes() {
+            fs::create_dir_all(seed.join(&prefix)).unwrap();
+            fs::write(seed.join(&prefix).join("entry-d"), &prefix).unwrap();
+        }
+        let home = homes.make().unwrap();
+        home.lend(&seed, &seed).unwrap();
+        assert_eq!(fs::read_to_string(home.cache().join("7f/entry-d")).unwrap(), "7f");
+        assert!(home.cache().join("7f/entry-d").is_symlink());
+        let module = home.root().join("mod/m@v1");
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("go.mod"), "").unwrap();
+        fs::set_permissions(&module, fs::Permissions::from_mode(0o555)).unwrap();
+        drop(home);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(seed.join("7f/entry-d")).unwrap(), "7f", "a seed outlives homes");
+    }
+
+    #[test]
+    fn what_a_killed_node_left_is_removed_at_start() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("homes");
+        let home = Homes::open(folder.clone()).unwrap().make().unwrap();
+        std::mem::forget(home);
+        Homes::open(folder.clone()).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn read_only_folders_are_unlocked() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("mod");
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        for path in ["a/b", "a"] {
+            fs::set_permissions(folder.join(path), fs::Permissions::from_mode(0o555)).unwrap();
+        }
+        unlock(&folder).unwrap();
+        let mode = fs::metadata(folder.join("a/b")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}
