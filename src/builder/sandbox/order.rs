@@ -16,6 +16,9 @@ pub const CONFINE: &str = "helper-confine";
 /// … that checks from within whether the walls stand; arguments: a hidden file, the wall's name.
 pub const PROBE: &str = "helper-probe";
 
+/// The home in a file system of its own.
+const FIXED_HOME: &str = "/build";
+
 /// Where bubblewrap shows this program.
 const HELPER: &str = "/helper";
 
@@ -72,9 +75,14 @@ impl Rooms {
         Rooms {
             toolchain: PathBuf::from("/go"),
             seed: self.seed.as_ref().map(|_| PathBuf::from("/seed")),
-            home: PathBuf::from("/build"),
+            home: PathBuf::from(FIXED_HOME),
             socket: self.socket.as_ref().map(|_| PathBuf::from("/proxy")),
         }
+    }
+
+    /// Whether these are the paths of a file system of their own.
+    pub fn is_fixed(&self) -> bool {
+        self.home == Path::new(FIXED_HOME)
     }
 
     /// The go command.
