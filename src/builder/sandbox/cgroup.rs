@@ -5,8 +5,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -15,13 +13,14 @@ use tracing::warn;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
+/// Names of groups begin with this and the process id of the node.
+const PREFIX: &str = "sumpeer-";
+
 /// A place where control groups with a memory limit can be made.
 #[derive(Clone, Debug)]
 pub(super) struct Cgroups {
     parent: PathBuf,
     files: &'static Files,
-    /// Number of the next group; names hold our process id too.
-    next: Arc<AtomicU64>,
 }
 
 /// The names of the two versions.
@@ -57,7 +56,8 @@ impl Cgroups {
         if std::ptr::eq(files, &V2) {
             delegate(&parent)?;
         }
-        let cgroups = Cgroups { parent, files, next: Arc::default() };
+        sweep(&parent);
+        let cgroups = Cgroups { parent, files };
         let trial = cgroups.make(1 << 30).ok()?;
         // The events tell whether the kernel counts here at all.
         fs::read_to_string(trial.path.join(files.events)).ok()?;
@@ -69,9 +69,11 @@ impl Cgroups {
     /// # Errors
     /// When the host takes back what it gave at start.
     pub(super) fn make(&self, bytes: u64) -> anyhow::Result<Cgroup> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.parent.join(format!("sumpeer-{}-{number}", std::process::id()));
-        fs::create_dir(&path).with_context(|| format!("cannot make control group {}", path.display()))?;
+        let path = tempfile::Builder::new()
+            .prefix(&format!("{PREFIX}{}-", std::process::id()))
+            .tempdir_in(&self.parent)
+            .with_context(|| format!("cannot make a control group in {}", self.parent.display()))?
+            .keep();
         let group = Cgroup { path, files: self.files };
         fs::write(group.path.join(self.files.limit), bytes.to_string())
             .context("cannot limit memory in a control group")?;
@@ -111,6 +113,18 @@ impl Drop for Cgroup {
             sleep(Duration::from_millis(5));
         }
         warn!(path = %self.path.display(), "control group left behind");
+    }
+}
+
+/// Removes the groups of nodes that were killed.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Fails if a process is in it; then the next start removes it.
+            let _ = fs::remove_dir(entry.path());
+        }
     }
 }
 
