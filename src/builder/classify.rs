@@ -48,11 +48,16 @@ const TABLE: &[(&str, Meaning)] = &[
     ("input/output error", Meaning::Temporary),
     ("cannot allocate memory", Meaning::Temporary),
     ("out of memory", Meaning::Temporary),
-    ("signal: killed", Meaning::Temporary),
+    (": signal: ", Meaning::Temporary),
     ("resource temporarily unavailable", Meaning::Temporary),
     ("too many open files", Meaning::Temporary),
     ("file too large", Meaning::Is(Class::TooLarge)),
     ("file size limit exceeded", Meaning::Is(Class::TooLarge)),
+    // Programs that crash say nothing about what they were given.
+    ("fatal error: ", Meaning::Temporary),
+    (" [running]:", Meaning::Temporary),
+    ("pthread_create failed", Meaning::Temporary),
+    ("SIGABRT: abort", Meaning::Temporary),
     ("SECURITY ERROR", Meaning::Temporary),
     ("checksum mismatch", Meaning::Temporary),
     (": verifying module: ", Meaning::Temporary),
@@ -287,10 +292,11 @@ fn missing_package(lines: &[&str]) -> Option<usize> {
     })
 }
 
-/// `file.go:1:2: words`, also indented below the chain of imports that leads there.
+/// `mod/m@v/file.go:1:2: words`, also indented below the chain of imports that leads there.
 fn is_source_error(line: &str) -> bool {
     let Some((file, rest)) = line.split_once(".go:") else { return false };
-    !file.trim_start().contains(' ') && rest.starts_with(|c: char| c.is_ascii_digit())
+    let file = file.trim_start();
+    file.starts_with("mod/") && !file.contains(' ') && rest.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// The line without the go command's own name in front, and where it says only half, the next.
@@ -356,6 +362,21 @@ mod tests {
         }
         assert_eq!(wrong, "");
         assert!(count > 100, "only {count} samples");
+    }
+
+    #[test]
+    fn a_crash_is_never_a_claim() {
+        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/".parse().unwrap();
+        for output in [
+            "runtime/cgo: pthread_create failed: Operation not permitted\nSIGABRT: abort\n\ngoroutine 1 [running]:\n\
+             runtime.main()\n\t/usr/local/go/src/runtime/proc.go:174 +0x7b\n",
+            "# example.com/ok\nfatal error: runtime: cannot map pages in arena address space\n",
+            "# example.com/ok\n/go/pkg/tool/linux_amd64/compile: signal: killed\n",
+            "panic: runtime error\n\ngoroutine 1 [running]:\nmain.main()\n\tmod/x.go:174 +0x7b\n",
+        ] {
+            let reading = classify(&spec, output, |_| None);
+            assert!(matches!(reading, Reading::Temporary { .. }), "{output:?}: {reading:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!   mod/                   $GOMODCACHE
 //!   go/bin/…               $GOPATH: the finished program
 //!   tmp/                   temporary files
+//!   .config/go/telemetry/  says that the go command counts nothing
 //! <homes>/<id>.sock        the module proxy of this build
 //! ```
 //!
@@ -66,6 +67,10 @@ impl Homes {
         // them, and does not take links to an old seed for entries nobody uses.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         fs::write(home.cache().join("trim.txt"), now.to_string()).context("cannot write to a home")?;
+        // Else the go command starts a process that leaves its group, to count what it was used for.
+        let telemetry = home.root.join(".config/go/telemetry");
+        fs::create_dir_all(&telemetry).context("cannot make a home for a build")?;
+        fs::write(telemetry.join("mode"), "off").context("cannot write to a home")?;
         Ok(home)
     }
 

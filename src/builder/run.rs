@@ -47,16 +47,14 @@ pub enum Found {
 }
 
 impl Run<'_> {
-    /// Runs the go command for `spec`. The module proxy listens on the home's socket already.
+    /// Runs the go command for `spec`. The module proxy listens on the home's
+    /// socket already, and the seed has been lent to it.
     ///
     /// # Errors
     /// Trouble of ours: nothing is said about the spec.
     pub async fn build(&self, spec: &Spec, stop: &CancellationToken, mut said: impl FnMut()) -> anyhow::Result<Found> {
         let rooms = self.home.rooms(self.toolchain, self.seed, Some(&self.home.socket()));
         let inside = self.sandbox.inside(&rooms);
-        if let (Some(seed), Some(seen)) = (&rooms.seed, &inside.seed) {
-            self.home.lend(seed, seen)?;
-        }
         let job = Job {
             args: install_arguments(spec),
             env: environment(&spec.goversion, spec.target, &inside, self.gosumdb),
@@ -69,12 +67,15 @@ impl Run<'_> {
         });
         match ended.await? {
             Ended::Exited(0) => self.program(spec),
-            Ended::Exited(status) => {
+            Ended::Exited(status @ (1 | 2)) => {
                 self.transcript.note(&format!("# the go command ended with status {status}"));
                 Ok(Found::Nothing(classify::classify(spec, &self.transcript.words(), |path| {
                     self.on_host(&inside, path)
                 })))
             }
+            Ended::Exited(status) => Ok(Found::Nothing(Reading::Temporary {
+                detail: format!("the go command crashed with status {status}"),
+            })),
             Ended::OutOfMemory => Ok(Found::Nothing(Reading::Temporary {
                 detail: format!("the build needed more memory than its limit of {} MiB", self.limits.memory >> 20),
             })),

@@ -112,9 +112,16 @@ fn landlock(order: &Order) -> anyhow::Result<()> {
 
 /// Forbids system calls that a compiler has no use for: they fail with EPERM.
 fn filter() -> anyhow::Result<()> {
+    // The flags of clone3 are behind a pointer, where a filter cannot look. As if the kernel had no
+    // such call, because then, and only then, libraries fall back to clone.
+    apply([(libc::SYS_clone3, vec![])].into(), libc::ENOSYS)?;
+    apply(rules()?, libc::EPERM)
+}
+
+fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, error: i32) -> anyhow::Result<()> {
     let arch = std::env::consts::ARCH.try_into().context("no system call filter for this processor")?;
-    let deny = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let filter = SeccompFilter::new(rules()?, SeccompAction::Allow, deny, arch)
+    let deny = SeccompAction::Errno(error.unsigned_abs());
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny, arch)
         .context("cannot make the system call filter")?;
     let program: BpfProgram = filter.try_into().context("cannot make the system call filter")?;
     seccompiler::apply_filter(&program).context("cannot set the system call filter")
@@ -174,8 +181,6 @@ const FORBIDDEN: &[i64] = &[
     libc::SYS_fsconfig,
     libc::SYS_mount_setattr,
     libc::SYS_unshare,
-    // Its flags are behind a pointer, where a filter cannot look; everyone falls back to clone.
-    libc::SYS_clone3,
     libc::SYS_setns,
     // The kernel itself.
     libc::SYS_bpf,
