@@ -173,6 +173,14 @@ impl Sandbox {
         }
     }
 
+    /// A seed's folder as the go command sees it.
+    pub fn seed_inside(&self, seed: &Path) -> PathBuf {
+        match self.wall {
+            Wall::Bwrap { .. } => PathBuf::from(order::FIXED_SEED),
+            Wall::Landlock | Wall::None => seed.to_owned(),
+        }
+    }
+
     /// Runs one command to its end, handing its output over as it comes.
     ///
     /// Dropping the future kills the command too, but does not wait for it to be gone.

@@ -178,7 +178,7 @@ impl Workshop {
             move |line| log.note(line),
             move |path, done, total| progress.module(path, done, total),
         )?;
-        let limits = Limits { time: self.limits.time, memory: self.limits.memory, file: self.limits.binary };
+        let limits = Limits { time: self.limits.time, memory: self.limits.memory, file: self.limits.file() };
         let run = Run {
             sandbox: &self.sandbox,
             limits: &limits,

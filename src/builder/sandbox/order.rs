@@ -19,6 +19,9 @@ pub const PROBE: &str = "helper-probe";
 /// The home in a file system of its own.
 const FIXED_HOME: &str = "/build";
 
+/// The seed in a file system of its own.
+pub(super) const FIXED_SEED: &str = "/seed";
+
 /// Where bubblewrap shows this program.
 const HELPER: &str = "/helper";
 
@@ -74,7 +77,7 @@ impl Rooms {
     pub fn fixed(&self) -> Rooms {
         Rooms {
             toolchain: PathBuf::from("/go"),
-            seed: self.seed.as_ref().map(|_| PathBuf::from("/seed")),
+            seed: self.seed.as_ref().map(|_| PathBuf::from(FIXED_SEED)),
             home: PathBuf::from(FIXED_HOME),
             socket: self.socket.as_ref().map(|_| PathBuf::from("/proxy")),
         }
