@@ -1,1 +1,223 @@
-//! (being written)
+//! A node: makes the parts, connects them, supervises them, stops them.
+//!
+//! The only module besides `cli` that sees the configuration; every part takes its own few values. What
+//! a node of some mode lacks is not made here, and no other module asks.
+
+mod key;
+
+pub use key::read_key;
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::binaries::Binaries;
+use crate::builder::sandbox::Choice;
+use crate::builder::toolchain::{GoBounds, Toolchains};
+use crate::builder::{self, BuildLimits, Builder};
+use crate::config::{self, Config};
+use crate::goproxy::{self, ModuleCache, Verify};
+use crate::log::{self, Log};
+use crate::metrics::Metrics;
+use crate::model::Target;
+use crate::store::{LogId, Store};
+use crate::sumdb::SumDb;
+use crate::tally::{Tally, Voter};
+use crate::tasks::Tasks;
+use crate::web::limits::{self, Limits};
+use crate::web::{self, server};
+
+/// Bytes of module files to keep: enough for the dependencies of some hundred programs.
+const MODULE_CACHE_BYTES: u64 = 10 << 30;
+
+/// Runs a node until `stop` is cancelled.
+///
+/// # Errors
+/// It cannot start, or one of its parts has failed; each is one sentence for the operator.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let not_yet = config.not_yet();
+    ensure!(not_yet.is_empty(), "{}", not_yet.join("; "));
+    // Before anything is changed: a port that is taken is the most common mistake.
+    let public = listen(config.listen, "listen").await?;
+    let admin = listen(config.admin_listen, "admin-listen").await?;
+    let data = &config.data;
+    fs::create_dir_all(data).with_context(|| format!("cannot make the data directory {}", data.display()))?;
+
+    let key = key::own_key(&config.key_file(), config.name.as_deref(), Store::exists(data))?;
+    let metrics = Metrics::new();
+    let store = Store::open(data, log::forms(&key), metrics.clone())?;
+    let accepted = Log::new(&store, LogId::Accepted);
+    let claims = Log::new(&store, LogId::Claims);
+    let binaries = Binaries::open(data, config.binary_cache.bytes(), store.clone(), metrics.clone()).await?;
+
+    let proxy = goproxy::Client::new(
+        config::goproxy(config.goproxy.as_deref())?.parse().context("goproxy")?,
+        goproxy::http_client()?,
+    );
+    let gosumdb = config::gosumdb(config.gosumdb.as_ref())?;
+    let sumdb = gosumdb.database()?.map(|database| SumDb::new(database, proxy.clone(), store.clone()));
+    let verify = sumdb.clone().map(|sumdb| Arc::new(sumdb) as Arc<dyn Verify>);
+    let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
+    let range = config.go_versions();
+    let bounds = GoBounds {
+        oldest: Some(range.oldest),
+        newest: range.newest,
+    };
+    let toolchains = Toolchains::open(data, store.clone(), proxy.clone(), sumdb, bounds).await?;
+    let settings = builder::Settings {
+        data: data.clone(),
+        helper: std::env::current_exe().context("cannot find this program")?,
+        sandbox: choice(config.sandbox),
+        max_builds: config.max_builds(),
+        limits: build_limits(&config),
+        gosumdb: config.gosumdb.as_ref().map(ToString::to_string),
+    };
+    let parts = builder::Parts {
+        toolchains: toolchains.clone(),
+        modules: modules.clone(),
+        binaries: binaries.clone(),
+        metrics: metrics.clone(),
+    };
+    let (builder, build, reports) = Builder::new(settings, parts, stop.clone()).await?;
+    info!(sandbox = builder.sandbox(), "walls around builds: {}", builder.sandbox_reason());
+
+    let mut tasks = Tasks::new(stop.clone());
+    tasks.spawn("builder", build);
+    let own = Voter {
+        name: key.name().to_owned(),
+        vkey: key.verifier().to_string(),
+        source: "self",
+    };
+    let tally = Tally::new(
+        store.clone(),
+        builder.clone(),
+        binaries.clone(),
+        own.clone(),
+        vec![own],
+    );
+    tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
+    tasks.spawn("binaries", binaries.clone().sweep(stop.clone()));
+    let limits = Limits::new(request_limits(&config));
+    tasks.spawn("limits", limits.clone().forget(stop.clone()));
+    tasks.spawn("store", watch_store(store.clone(), stop.clone()));
+    for log in [(accepted.clone(), LogId::Accepted), (claims.clone(), LogId::Claims)] {
+        tasks.spawn("log-size", count(log.0, log.1, metrics.clone(), stop.clone()));
+    }
+
+    let sandbox = builder.sandbox().to_owned();
+    let state = web::State::new(web::Parts {
+        store,
+        accepted,
+        claims,
+        tally,
+        binaries,
+        builder: Some(builder),
+        modules,
+        proxy,
+        toolchains,
+        limits,
+        metrics: metrics.clone(),
+        node: web::Node {
+            key: key.verifier(),
+            mode: "build",
+            notes: config.notes.clone(),
+            sandbox: Some(sandbox),
+            host: Target::host(),
+        },
+        lookup_wait: config.lookup_wait.duration(),
+        stop: stop.clone(),
+    });
+    let places = server::Places::new(config.limits.max_connections.get() as usize);
+    let timeouts = server::Timeouts::default();
+    let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
+    keep_admin(data, admin_at)?;
+    let serve = |listener, router| {
+        server::serve(listener, router, places.clone(), timeouts, metrics.clone(), stop.clone())
+    };
+    tasks.spawn("web", serve(public, web::router(state.clone())));
+    tasks.spawn("admin", serve(admin, web::admin::router(state, admin_at)));
+    say(public_at, admin_at, &key.verifier().to_string());
+    tasks.run().await
+}
+
+/// What people and programs that started the node read.
+fn say(public: SocketAddr, admin: SocketAddr, vkey: &str) {
+    eprintln!("listening on http://{public}");
+    eprintln!("admin on http://{admin}");
+    eprintln!("verifier key {vkey}");
+}
+
+async fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({setting})"))
+}
+
+/// Keeps the admin listener's address and a fresh token where only the operator can read them.
+fn keep_admin(data: &Path, address: SocketAddr) -> anyhow::Result<()> {
+    let path = data.join("admin");
+    let write = || {
+        let _ = fs::remove_file(&path);
+        let mut file = fs::File::options().create_new(true).write(true).mode(0o600).open(&path)?;
+        let token = data_encoding::BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
+        writeln!(file, "http://{address}\n{token}")
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Ends when the store can no longer be written: the node must not go on without it.
+async fn watch_store(store: Store, stop: CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        cause = store.failed() => Err(cause),
+    }
+}
+
+/// Shows the size of a log in the metrics.
+async fn count(log: Log, id: LogId, metrics: Metrics, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut heads = log.subscribe();
+    loop {
+        metrics.set_log_size(id.name(), heads.borrow_and_update().size.get());
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = heads.changed() => changed.context("the log is gone")?,
+        }
+    }
+}
+
+fn build_limits(config: &Config) -> BuildLimits {
+    let limits = &config.build_limits;
+    BuildLimits {
+        time: limits.time.duration(),
+        memory: limits.memory.bytes(),
+        output: usize::try_from(limits.output.bytes()).unwrap_or(usize::MAX),
+        binary: limits.binary.bytes(),
+    }
+}
+
+fn request_limits(config: &Config) -> limits::Settings {
+    let limits = &config.limits;
+    limits::Settings {
+        requests_per_second: limits.requests_per_second,
+        build_starts_per_hour: limits.build_starts_per_hour,
+        exempt: limits.exempt.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+    }
+}
+
+fn choice(setting: config::Sandbox) -> Choice {
+    match setting {
+        config::Sandbox::Auto => Choice::Auto,
+        config::Sandbox::Bwrap => Choice::Bwrap,
+        config::Sandbox::Landlock => Choice::Landlock,
+        config::Sandbox::None => Choice::None,
+    }
+}

@@ -94,6 +94,11 @@ impl<'c> Deref for Tx<'c> {
 }
 
 impl Store {
+    /// Whether a data directory has a database.
+    pub fn exists(data: &Path) -> bool {
+        data.join(DATABASE).exists()
+    }
+
     /// Opens the database in a data directory, creates it if there is none, and checks the edge of both
     /// logs against their signed heads.
     ///

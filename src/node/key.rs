@@ -1,0 +1,114 @@
+//! The node's own key: read from its file, or made at the first start.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use tracing::{info, warn};
+
+use crate::tlog::SignerKey;
+
+/// Bytes of a key file; names are short.
+const LIMIT_BYTES: u64 = 4096;
+
+/// The key in a file.
+///
+/// # Errors
+/// A sentence that names the file: it is missing, not readable, or holds no private key in Go's text form.
+pub fn read_key(path: &Path) -> anyhow::Result<SignerKey> {
+    let shown = path.display();
+    let file = fs::metadata(path).with_context(|| format!("cannot read the key file {shown}"))?;
+    ensure!(file.len() <= LIMIT_BYTES, "the key file {shown} is too large to hold a key");
+    if file.permissions().mode() & 0o077 != 0 {
+        warn!("the key file {shown} can be read by others: chmod 600 it");
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read the key file {shown}"))?;
+    text.trim_end().parse().with_context(|| {
+        format!("the key file {shown} does not hold a private key (PRIVATE+KEY+name+…, as `sumpeer keygen` writes it)")
+    })
+}
+
+/// The key of a node that starts: read, or made if this is its first start.
+///
+/// # Errors
+/// As of [`read_key`]; the key has another name than the configured one; or the key is gone
+/// though there are logs signed by it.
+pub(super) fn own_key(path: &Path, name: Option<&str>, has_logs: bool) -> anyhow::Result<SignerKey> {
+    let shown = path.display();
+    if path.exists() {
+        let key = read_key(path)?;
+        if let Some(name) = name
+            && name != key.name()
+        {
+            bail!("the configured name is {name}, but the key in {shown} is called {}", key.name());
+        }
+        return Ok(key);
+    }
+    ensure!(
+        !has_logs,
+        "the key file {shown} is missing, but there are logs signed by it: put it back. \
+         A new key needs an empty data directory"
+    );
+    let name = name.map_or_else(host_name, str::to_owned);
+    let key = SignerKey::generate(&name, rand::random())
+        .with_context(|| format!("{name:?} cannot be the name of a key"))?;
+    write(path, &key).with_context(|| format!("cannot write the key file {shown}"))?;
+    info!("made a key for this node: {shown}");
+    Ok(key)
+}
+
+/// Synced before it is used: a head signed by a key that a power cut took away could never be continued.
+fn write(path: &Path, key: &SignerKey) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut file = File::options().create_new(true).write(true).mode(0o600).open(&new)?;
+    file.write_all(key.to_text().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// The machine's name, with `-` for what a key name bars.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name: String = name
+        .chars()
+        .map(|c| if c == '+' || c.is_whitespace() || c.is_control() { '-' } else { c })
+        .collect();
+    if name.is_empty() { "sumpeer".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_once_then_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        let made = own_key(&path, Some("node.example"), false).expect("made");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        let read = own_key(&path, None, true).expect("read");
+        assert_eq!(made.verifier(), read.verifier());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        let says = |name, has_logs| format!("{:#}", own_key(&path, name, has_logs).expect_err("wrong"));
+        assert!(says(None, true).contains("put it back"));
+        assert!(says(Some("a b"), false).contains("cannot be the name of a key"));
+        fs::write(&path, "hello\n").expect("written");
+        assert!(says(None, false).contains("does not hold a private key"));
+        fs::write(&path, SignerKey::generate("a", [1; 32]).expect("a key").to_text().as_bytes()).expect("written");
+        assert!(says(Some("b"), false).contains("is called a"));
+        fs::write(&path, vec![b'x'; 5000]).expect("written");
+        assert!(says(None, false).contains("too large"));
+    }
+}
