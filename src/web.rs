@@ -1,1 +1,2 @@
-//! (being written)
+//! The node as strangers see it: HTTP.
+pub mod server;

@@ -1,0 +1,223 @@
+//! The accept loop: from a listening socket to requests for a router, with every wait bounded.
+//!
+//! What a stranger can hold here is limited: connections by number, silence by the timers of
+//! [`Watched`], headers by size, unread answers by a small send buffer and the kernel's own
+//! timeout. Out of scope: what the requests mean, and how many a subnet may send
+//! ([`crate::web::limits`]).
+//!
+//! Invariant: nothing started here outlives [`serve`] by more than the moment it takes to drop it.
+
+mod watched;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Response;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::metrics::Metrics;
+use watched::{Activity, Watched};
+
+/// The most bytes of a request's head. Longer ones get 431 from hyper; a URL longer than half of
+/// it is refused by our own routes, in our own words.
+const HEAD_LIMIT_BYTES: usize = 16 << 10;
+
+/// What the kernel holds of an answer that a reader does not take.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// How long the kernel waits for a reader that takes nothing before it drops the connection.
+/// Neither axum nor hyper ever notice one.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The pause after an `accept` that failed for want of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The address a request came from, as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(pub SocketAddr);
+
+/// How long a client may keep a connection busy or idle.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the first byte of a connection, and from the first to the last byte of a request's head.
+    pub head: Duration,
+    /// Between two requests.
+    pub idle: Duration,
+    /// For requests in flight once the node is asked to stop.
+    pub stop: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            // The node promises to be gone within 10 s; the tasks below the server need some of it.
+            stop: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Places for connections, shared by all listeners of a node.
+#[derive(Clone)]
+pub struct Places(Arc<Semaphore>);
+
+impl Places {
+    /// Room for so many connections at once.
+    pub fn new(connections: usize) -> Places {
+        Places(Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))))
+    }
+}
+
+/// Serves a router on one listener until `stop`, then gives requests in flight a bounded time.
+///
+/// # Errors
+/// None at present: trouble with one connection is no reason to end, and a listener that cannot
+/// accept is tried again.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    places: Places,
+    timeouts: Timeouts,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let running = Running { tasks: TaskTracker::new(), kill: CancellationToken::new() };
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places.0).try_acquire_owned() else {
+            // Dropping the stream closes it: an answer would cost what the limit is there to save.
+            Metrics::count(&metrics.refused, "connections");
+            continue;
+        };
+        let app = app.clone();
+        let stop = stop.clone();
+        let open = metrics.connections.clone();
+        let executor = running.clone();
+        running.execute(async move {
+            open.inc();
+            let ended = connection(stream, peer, app, timeouts, executor, stop).await;
+            open.dec();
+            drop(place);
+            if let Err(error) = ended {
+                debug!("connection ended early: {error}");
+            }
+        });
+    }
+    // From here on nothing new is accepted: the port is free again at once.
+    drop(listener);
+    running.tasks.close();
+    if tokio::time::timeout(timeouts.stop, running.tasks.wait()).await.is_err() {
+        running.kill.cancel();
+        running.tasks.wait().await;
+    }
+    Ok(())
+}
+
+/// Where connections and the streams of HTTP/2 run, so that `serve` can wait for them and end them.
+#[derive(Clone)]
+struct Running {
+    tasks: TaskTracker,
+    kill: CancellationToken,
+}
+
+impl<F> Executor<F> for Running
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, task: F) {
+        let kill = self.kill.clone();
+        self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await.is_some() });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    app: Router,
+    timeouts: Timeouts,
+    executor: Running,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    tune(&stream)?;
+    let activity = Activity::new(timeouts);
+    let io = TokioIo::new(Watched::new(stream, activity.clone()));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = activity.request(request.version());
+        let app = app.clone();
+        async move {
+            let (mut head, body) = request.into_parts();
+            head.extensions.insert(Client(peer));
+            let request = Request::from_parts(head, Body::new(body));
+            let Ok(response) = app.oneshot(request).await;
+            // The connection is busy until the last byte of the body is on its way.
+            Ok::<Response<_>, Infallible>(response.map(|body| busy.until_end_of(body)))
+        }
+    });
+    let builder = builder(executor);
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+fn builder(executor: Running) -> auto::Builder<Running> {
+    let mut builder = auto::Builder::new(executor);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // `Watched` tells idle from half a head, which hyper's own timer does not.
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_LIMIT_BYTES)
+        .max_headers(64);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(16 << 10)
+        .max_concurrent_streams(64)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    let timeout = u32::try_from(READER_TIMEOUT.as_millis()).expect("30 s fit 32 bits of ms");
+    stream.set_nodelay(true)?;
+    sockopt::set_tcp_user_timeout(stream, timeout)?;
+    sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
