@@ -1,2 +1,4 @@
 //! The node as strangers see it: HTTP.
-pub mod server;
+
+pub mod server; pub mod limits; pub mod range;
+pub mod paths;
