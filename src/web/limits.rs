@@ -115,6 +115,7 @@ impl Limits {
         budget: &DefaultKeyedRateLimiter<IpAddr>,
         client: IpAddr,
     ) -> Result<(), Duration> {
+        let client = client.to_canonical();
         if within(&self.0.settings.exempt, client) {
             return Ok(());
         }
@@ -142,7 +143,7 @@ fn within(networks: &[IpNet], address: IpAddr) -> bool {
 }
 
 fn subnet(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
+    match client {
         IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & !0xff)),
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !((1 << (128 - 56)) - 1)))
