@@ -50,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binaries::Binaries;
 use crate::builder::Builder;
+use crate::builder::toolchain::Toolchains;
 use crate::goproxy::{Client as Proxy, ModuleCache};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -67,8 +68,6 @@ use resolve::Resolver;
 const TEXT: &str = "text/plain; charset=UTF-8";
 /// What never changes may be kept by anyone for a year, the longest that is of use.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// Longest body of a request, but for wants.
-const BODY_LIMIT_BYTES: usize = 64 << 10;
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// Pages load nothing from elsewhere, run no inline code and are shown in no frame.
@@ -101,6 +100,8 @@ pub struct Parts {
     pub builder: Option<Builder>,
     /// Zips of modules, to find their commands.
     pub modules: ModuleCache,
+    /// Which Go versions there are.
+    pub toolchains: Toolchains,
     /// Lists of versions.
     pub proxy: Proxy,
     /// How much one subnet may ask for.
@@ -132,7 +133,8 @@ pub struct Node {
 impl State {
     /// Ready to serve.
     pub fn new(parts: Parts) -> State {
-        let resolver = Resolver::new(parts.proxy.clone(), parts.modules.clone(), parts.node.host);
+        let resolver =
+            Resolver::new(parts.proxy.clone(), parts.modules.clone(), parts.toolchains.clone());
         State(Arc::new(Inner { parts, resolver, assets: Assets::new() }))
     }
 

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State as Extracted};
 use axum::http::header::HOST;
+use axum::http::request::Parts as Head;
 use axum::http::{HeaderMap, Method, Response};
 
 use super::error::Error;
@@ -38,23 +39,24 @@ pub fn router(state: State, bound: SocketAddr) -> Router {
 }
 
 async fn dispatch(Extracted((state, bound)): Extracted<(State, SocketAddr)>, request: Request) -> Response<Body> {
-    let response = match answer(&state, bound, &request).await {
+    let (head, _) = request.into_parts();
+    let response = match answer(&state, bound, &head).await {
         Ok(response) => response,
-        Err(error) => error.respond(&state, Audience::Anyone, request.headers()),
+        Err(error) => error.respond(&state, Audience::Anyone, &head.headers),
     };
-    if request.method() == Method::HEAD { without_body(response) } else { response }
+    if head.method == Method::HEAD { without_body(response) } else { response }
 }
 
-async fn answer(state: &State, bound: SocketAddr, request: &Request) -> Result<Response<Body>, Error> {
-    let authority = request.uri().authority().map(ToString::to_string);
-    if !is_ours(authority, request.headers(), bound) {
+async fn answer(state: &State, bound: SocketAddr, head: &Head) -> Result<Response<Body>, Error> {
+    let authority = head.uri.authority().map(ToString::to_string);
+    if !is_ours(authority, &head.headers, bound) {
         return Err(Error::Forbidden("this address is not served under that name"));
     }
-    let path = request.uri().path();
+    let path = head.uri.path();
     if !matches!(path, "/" | "/metrics" | "/healthz") {
         return Err(Error::not_found());
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Error::Method("GET, HEAD"));
     }
     match path {

@@ -31,9 +31,8 @@ pub(super) fn find(file: &File, size: u64, module: &ModulePath, version: &Versio
     let prefix = format!("{module}@{version}/");
     let mut files: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for number in 0..zip.len() {
-        let Some(name) = zip.name_for_index(number).and_then(|name| name.strip_prefix(&prefix)) else {
-            continue;
-        };
+        let Some(Ok(name)) = zip.name_for_index(number) else { continue };
+        let Some(name) = name.strip_prefix(&prefix) else { continue };
         let (folder, name) = name.rsplit_once('/').unwrap_or(("", name));
         if is_source(name) && folder.split('/').all(is_folder) {
             files.entry(folder.to_owned()).or_default().push(number);

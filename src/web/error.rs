@@ -14,6 +14,7 @@ use tracing::error;
 
 use super::paths::{Audience, Nowhere};
 use super::{State, TEXT, html, pages};
+use crate::builder::toolchain::ToolchainError;
 use crate::goproxy::FetchError;
 use crate::tally::Answer;
 
@@ -220,6 +221,18 @@ impl From<FetchError> for Error {
             FetchError::TooLarge { .. } => Error::NotFound(error.to_string()),
             FetchError::Off | FetchError::Security(_) | FetchError::Temporary(_) => {
                 Error::Unavailable { message: error.to_string(), retry_after: 30 }
+            }
+        }
+    }
+}
+
+/// Which Go versions there are.
+impl From<ToolchainError> for Error {
+    fn from(error: ToolchainError) -> Error {
+        match error {
+            ToolchainError::NotListed(sentence) => Error::NotFound(sentence),
+            ToolchainError::Corrupt(message) | ToolchainError::Temporary(message) => {
+                Error::Unavailable { message, retry_after: 30 }
             }
         }
     }

@@ -4,7 +4,7 @@
 
 /// What to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(super) enum Part {
     /// 200 and everything.
     Whole,
     /// 206 and the bytes from `first` to `last`, both included.
@@ -15,7 +15,7 @@ pub enum Part {
 
 /// Decides by the headers' values, for a file of `size` bytes with the strong entity tag `etag`
 /// (quotes included).
-pub fn part(range: Option<&str>, if_range: Option<&str>, etag: &str, size: u64) -> Part {
+pub(super) fn part(range: Option<&str>, if_range: Option<&str>, etag: &str, size: u64) -> Part {
     let Some(range) = range else { return Part::Whole };
     // A date or another tag: the client has another file, a part of this one would spoil it.
     if if_range.is_some_and(|tag| tag.trim() != etag) {
@@ -55,7 +55,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// Whether an `If-None-Match` header names this entity tag.
-pub fn matches(if_none_match: Option<&str>, etag: &str) -> bool {
+pub(super) fn matches(if_none_match: Option<&str>, etag: &str) -> bool {
     if_none_match.is_some_and(|tags| {
         tags.split(',').map(str::trim).any(|tag| {
             tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag

@@ -12,15 +12,12 @@ use tokio::sync::Semaphore;
 
 use super::commands;
 use super::error::Error;
+use crate::builder::toolchain::Toolchains;
 use crate::goproxy::{Client, FetchError, ModuleCache};
-use crate::model::{
-    Dir, GoVersion, GoVersionQuery, ModulePath, Spec, SpecQuery, Target, Version, VersionQuery,
-};
+use crate::model::{Dir, GoVersion, GoVersionQuery, ModulePath, Spec, SpecQuery, Version, VersionQuery};
 
 /// How long a list of versions is believed: someone who just tagged a release should see it soon.
 const VERSIONS_FOR: Duration = Duration::from_secs(60);
-/// The same for Go releases, which come once a month.
-const GO_FOR: Duration = Duration::from_secs(600);
 /// How long a page waits for what it can do without.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a page waits for what it is about.
@@ -35,25 +32,23 @@ type Shared<T> = Result<T, Arc<FetchError>>;
 pub(super) struct Resolver {
     proxy: Client,
     modules: ModuleCache,
-    host: Target,
+    toolchains: Toolchains,
     latest: Cache<ModulePath, Version>,
     versions: Cache<ModulePath, Arc<[Version]>>,
     exact: Cache<(ModulePath, Version), Version>,
-    go: Cache<(), Arc<[GoVersion]>>,
     commands: Cache<(ModulePath, Version), Arc<[Dir]>>,
     zips: Semaphore,
 }
 
 impl Resolver {
-    pub(super) fn new(proxy: Client, modules: ModuleCache, host: Target) -> Resolver {
+    pub(super) fn new(proxy: Client, modules: ModuleCache, toolchains: Toolchains) -> Resolver {
         Resolver {
             proxy,
             modules,
-            host,
+            toolchains,
             latest: Cache::builder().max_capacity(MODULES).time_to_live(VERSIONS_FOR).build(),
             versions: Cache::builder().max_capacity(MODULES).time_to_live(VERSIONS_FOR).build(),
             exact: Cache::builder().max_capacity(MODULES).build(),
-            go: Cache::builder().max_capacity(1).time_to_live(GO_FOR).build(),
             commands: Cache::builder().max_capacity(MODULES).build(),
             zips: Semaphore::new(ZIPS),
         }
@@ -87,33 +82,22 @@ impl Resolver {
 
     /// The Go version that a query means now.
     pub(super) async fn go(&self, query: &GoVersionQuery) -> Result<GoVersion, Error> {
-        let minor = match query {
-            GoVersionQuery::Exact(version) => return Ok(*version),
-            GoVersionQuery::Latest => None,
-            GoVersionQuery::LatestOf(minor) => Some(*minor),
+        let found = async {
+            match query {
+                GoVersionQuery::Exact(version) => Ok(*version),
+                GoVersionQuery::Latest => self.toolchains.latest().await,
+                GoVersionQuery::LatestOf(minor) => self.toolchains.latest_of(*minor).await,
+            }
         };
-        let known = patiently(LONG_PATIENCE, self.fetch_go()).await?;
-        let mut releases = known.iter().filter(|version| version.is_release());
-        let found = releases.find(|version| minor.is_none_or(|minor| version.minor() == minor));
-        found.copied().ok_or_else(|| Error::NotFound(format!("there is no release of Go that {query} could mean")))
+        Ok(in_time(LONG_PATIENCE, found).await??)
     }
 
     /// The Go versions that this node can get, newest first; none if they cannot be had quickly.
-    pub(super) async fn go_versions(&self) -> Arc<[GoVersion]> {
-        patiently(PATIENCE, self.fetch_go()).await.unwrap_or_default()
-    }
-
-    async fn fetch_go(&self) -> Shared<Arc<[GoVersion]>> {
-        self.go
-            .try_get_with((), async {
-                let toolchains = "golang.org/toolchain".parse().expect("a module path");
-                let listed = self.proxy.versions(&toolchains).await?;
-                let mut versions: Vec<GoVersion> =
-                    listed.iter().filter_map(|version| goversion(version, self.host)).collect();
-                versions.sort_unstable_by(|a, b| b.cmp(a));
-                Ok(versions.into())
-            })
-            .await
+    pub(super) async fn go_versions(&self) -> Vec<GoVersion> {
+        let listed = in_time(PATIENCE, self.toolchains.available()).await;
+        let mut listed = listed.and_then(|listed| Ok(listed?)).unwrap_or_default();
+        listed.reverse();
+        listed
     }
 
     /// This version, if the module proxy has it.
@@ -144,20 +128,13 @@ impl Resolver {
     }
 }
 
-/// `v0.0.1-go1.27.1.linux-amd64`: the Go version, if it is for this target.
-fn goversion(version: &Version, host: Target) -> Option<GoVersion> {
-    let rest = version.as_str().strip_prefix("v0.0.1-")?;
-    let version = rest.strip_suffix(&format!(".{}-{}", host.goos(), host.goarch()))?;
-    version.parse().ok()
+async fn patiently<T>(wait: Duration, fetch: impl Future<Output = Shared<T>>) -> Result<T, Error> {
+    in_time(wait, fetch).await?.map_err(|error| FetchError::clone(&error).into())
 }
 
-async fn patiently<T>(wait: Duration, fetch: impl Future<Output = Shared<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(wait, fetch).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(FetchError::clone(&error).into()),
-        Err(_) => Err(Error::Unavailable {
-            message: "the module proxy does not answer in time".to_owned(),
-            retry_after: 30,
-        }),
-    }
+async fn in_time<T>(wait: Duration, fetch: impl Future<Output = T>) -> Result<T, Error> {
+    tokio::time::timeout(wait, fetch).await.map_err(|_| Error::Unavailable {
+        message: "the module proxy does not answer in time".to_owned(),
+        retry_after: 30,
+    })
 }
