@@ -3,7 +3,7 @@
 //! Every setting has a default, so that no file at all is a node of its own. `peers.example.toml` shows them
 //! all. [`Config::load`] reads; [`Config::not_yet`] names what this version of the program cannot do;
 //! [`Config::differences`] tells what a reload can change. What depends on the environment or on running the
-//! go command is worked out apart from that, by [`goproxy`] and [`gosumdb`].
+//! go command is worked out apart from that, by [`goproxy`], [`gosumdb`] and [`default_name`].
 //!
 //! Out of scope: acting on any of it. Only the node and the command line see this module.
 
@@ -12,8 +12,6 @@ mod differences;
 mod goenv;
 mod parse;
 mod tables;
-#[cfg(test)]
-mod tests;
 mod units;
 
 use std::fmt;
@@ -26,7 +24,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use differences::Differences;
-pub use goenv::{GoSumDb, goproxy, gosumdb};
+pub use goenv::{GoSumDb, default_name, goproxy, gosumdb};
 pub use tables::{Acme, Alerts, Audit, BuildLimits, Email, Limits, Peer, PeerKind, Tls, Webhook};
 pub use units::{Period, Size};
 
@@ -44,7 +42,7 @@ pub struct Config {
     /// Where everything is kept.
     pub data: PathBuf,
     /// The node's key; see [`Config::key_file`].
-    key_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     /// Where the public pages are served.
     pub listen: SocketAddr,
     /// Where metrics and actions are served.
@@ -56,12 +54,12 @@ pub struct Config {
     /// The checksum database in Go's syntax; [`gosumdb`] works out the default.
     #[serde(with = "optional_text")]
     pub gosumdb: Option<GoSumDb>,
-    /// The oldest Go that is built with.
-    oldest_go: GoVersion,
+    /// The oldest Go that is built with; see [`Config::go_versions`].
+    pub oldest_go: GoVersion,
     /// The newest Go that is built with.
-    newest_go: Option<GoVersion>,
+    pub newest_go: Option<GoVersion>,
     /// Builds at one time; see [`Config::max_builds`].
-    max_builds: Option<NonZeroUsize>,
+    pub max_builds: Option<NonZeroUsize>,
     /// The walls around a build.
     pub sandbox: Sandbox,
     /// What binaries may take on disk before the least recently served ones go.
@@ -283,3 +281,6 @@ mod optional_text {
         text.parse().map(Some).map_err(D::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests;

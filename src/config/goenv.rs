@@ -76,6 +76,20 @@ fn gosumdb_from(setting: Option<&GoSumDb>, environment: Option<&str>) -> anyhow:
         .context("GOSUMDB in the environment")
 }
 
+/// The name of a node whose key is yet to be made and that was given none: the host's.
+pub fn default_name() -> String {
+    name_of_host(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// A host's name as a key's name: with dashes for what key names bar.
+fn name_of_host(host: &str) -> String {
+    let barred = |c: char| c.is_whitespace() || c.is_control() || c == '+';
+    match host.trim() {
+        "" => "localhost".to_owned(),
+        host => host.replace(barred, "-"),
+    }
+}
+
 /// A setting of the checksum database in Go's syntax: a known name, a verifier key, or `off`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GoSumDb {
@@ -139,6 +153,19 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_host_names_a_key() {
+        for (host, name) in [
+            ("a.example", "a.example"),
+            ("my host+1\u{7f}", "my-host-1-"),
+            (" ", "localhost"),
+        ] {
+            assert_eq!(name_of_host(host), name);
+            assert!(crate::tlog::SignerKey::generate(name, [0; 32]).is_ok());
+        }
+        assert!(!default_name().is_empty());
     }
 
     #[test]
