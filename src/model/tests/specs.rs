@@ -223,6 +223,21 @@ fn queries_resolve_only_what_they_leave_open() {
 }
 
 #[test]
+fn a_spec_put_together_is_no_longer_than_one_that_is_read() {
+    let (module, dir) = ("a".repeat(900), "b".repeat(900));
+    let query: SpecQuery = format!("example.com/{module}@latest/{dir}/linux-amd64-latest/")
+        .parse()
+        .expect("a query");
+    let resolve = |version: String| {
+        let version = version.parse().expect("a version");
+        query.resolve(version, "go1.27.1".parse().expect("a Go version"))
+    };
+    assert!(resolve("v1.0.0".to_owned()).is_ok());
+    let error = resolve(format!("v1.0.{}", "7".repeat(300))).expect_err("too long");
+    assert!(error.to_string().contains("longer than 2048"), "{error}");
+}
+
+#[test]
 fn malformed_queries_are_refused() {
     for text in [
         "example.com/m@Latest/linux-amd64-go1.26.1/",

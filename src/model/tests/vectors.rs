@@ -196,15 +196,36 @@ fn a_range_of_go_versions_takes_in_its_ends() {
             newest: newest.parse().ok(),
         };
         for name in inside {
-            assert!(range.contains(&name.parse().expect(name)), "{name} in {range:?}");
+            assert!(
+                range.contains(&name.parse().expect(name)),
+                "{name} in {range:?}"
+            );
         }
         for name in outside {
-            assert!(!range.contains(&name.parse().expect(name)), "{name} in {range:?}");
+            assert!(
+                !range.contains(&name.parse().expect(name)),
+                "{name} in {range:?}"
+            );
         }
     };
-    check("go1.13", "", &["go1.13", "go1.90.1"], &["go1.12.17", "go1.13rc1"]);
-    check("go1.21", "go1.26", &["go1.21rc1", "go1.26.8"], &["go1.20.14", "go1.27rc1"]);
-    check("go1.21.5", "go1.26.2", &["go1.21.5", "go1.26.2"], &["go1.21.4", "go1.26.3"]);
+    check(
+        "go1.13",
+        "",
+        &["go1.13", "go1.90.1"],
+        &["go1.12.17", "go1.13rc1"],
+    );
+    check(
+        "go1.21",
+        "go1.26",
+        &["go1.21rc1", "go1.26.8"],
+        &["go1.20.14", "go1.27rc1"],
+    );
+    check(
+        "go1.21.5",
+        "go1.26.2",
+        &["go1.21.5", "go1.26.2"],
+        &["go1.21.4", "go1.26.3"],
+    );
 }
 
 #[test]
