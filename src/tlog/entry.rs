@@ -204,6 +204,9 @@ mod tests {
             [b"a b\n".as_slice(), b"c\n"]
         );
         assert_eq!(parse_data_tile(b"", 0).unwrap(), Vec::<&[u8]>::new());
+        // An entry that looks like its own number.
+        let odd = parse_data_tile(b"7\n\nc\n\n", 7).unwrap();
+        assert_eq!(odd, [b"7\n".as_slice(), b"c\n"]);
         for broken in [
             "256\na\n\n258\nc\n\n",
             "256\na\n\nc\n\n",

@@ -108,3 +108,44 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.persist(path)?;
     File::open(dir)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tlog::{Hash, SignerKey, TreeSize, sign_note};
+
+    #[test]
+    fn a_head_replaces_only_the_one_it_was_proved_against() {
+        let signer = SignerKey::generate("up.example", [3; 32]).unwrap();
+        let key = signer.verifier();
+        let seen = |size| {
+            let (origin, size) = (SUMDB_ORIGIN.to_owned(), TreeSize::new(size).unwrap());
+            let head = Head {
+                origin,
+                size,
+                root: Hash([7; 32]),
+            };
+            Seen {
+                note: sign_note(&head.to_text(), &[&signer]),
+                head,
+            }
+        };
+        let folder = tempfile::TempDir::new().unwrap();
+        let heads = Heads::new(folder.path().join("not/yet/there"));
+        assert_eq!(heads.last(&key).unwrap(), None);
+        assert!(!heads.replace(&key, Some(&seen(1)), &seen(2)).unwrap());
+        assert!(heads.replace(&key, None, &seen(3)).unwrap());
+        // Another run was faster than these.
+        assert!(!heads.replace(&key, None, &seen(4)).unwrap());
+        assert!(!heads.replace(&key, Some(&seen(2)), &seen(4)).unwrap());
+        assert_eq!(heads.last(&key).unwrap(), Some(seen(3)));
+        assert!(heads.replace(&key, Some(&seen(3)), &seen(5)).unwrap());
+        assert_eq!(heads.last(&key).unwrap(), Some(seen(5)));
+
+        // The same key pair under another name is another log, whose head is not this one.
+        let other = key.as_name("other.example");
+        assert_eq!(heads.last(&other).unwrap(), None);
+        fs::copy(heads.path(&key), heads.path(&other)).unwrap();
+        assert!(heads.last(&other).is_err());
+    }
+}

@@ -275,15 +275,15 @@ async fn a_busy_server_is_asked_again_until_time_is_up() {
 #[tokio::test]
 async fn two_runs_at_once_keep_the_larger_head() {
     let world = World::new([Node::new("up.example", 3, 40)]).await;
+    world.lie(0, |node| (node.shown, node.climb) = (Some(10), 3));
     let runs = (0..8).map(|run| {
-        let world = &world;
-        async move {
-            world.lie(0, |node| node.shown = Some(10 + 4 * run));
-            let file = world.home.path().join(format!("run{run}"));
-            world.try_get_to(&file, EXACT).await.unwrap()
-        }
+        let (world, file) = (&world, world.home.path().join(format!("run{run}")));
+        async move { world.try_get_to(&file, EXACT).await.unwrap() }
     });
     let done = futures_util::future::join_all(runs).await;
+    let sizes: std::collections::BTreeSet<_> =
+        done.iter().map(|run| run.proofs[0].head.size).collect();
+    assert_eq!(sizes.len(), 8, "each run saw another head");
     let largest = done
         .iter()
         .map(|installed| installed.proofs[0].head.size.get())

@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) entries: Vec<String>,
     /// Head size that lookups show, if not all.
     pub(super) shown: Option<usize>,
+    /// What every lookup adds to that.
+    pub(super) climb: usize,
     /// Signs heads in place of the log's key.
     pub(super) forger: Option<SignerKey>,
     /// Entry that lookups answer with, whatever is asked.
@@ -80,6 +82,7 @@ impl Node {
             signer: SignerKey::generate(name, Sha256::digest(name).into()).unwrap(),
             entries,
             shown: None,
+            climb: 0,
             forger: None,
             other_answer: None,
             bad_tile: None,
@@ -146,6 +149,7 @@ impl Node {
             return (StatusCode::NOT_FOUND, "no such module\x1b[31m\n").into_response();
         };
         let size = self.shown.unwrap_or(self.entries.len());
+        self.shown = self.shown.map(|shown| shown + self.climb);
         let number_shown = number as u64 + self.shift;
         (format_entry(number_shown, &self.entries[number]) + &self.head(size)).into_response()
     }
