@@ -16,6 +16,8 @@ mod cache;
 mod client;
 mod database;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod fetch;
 mod files;
 pub(crate) mod flights;
@@ -45,3 +47,6 @@ pub const MOD_LIMIT: u64 = 16 << 20;
 pub const ZIP_LIMIT: u64 = 500 << 20;
 /// Bytes of one answer of a checksum database: a full tile of records, generously.
 pub const SUMDB_LIMIT: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ use crate::store::Store;
 use crate::tlog::{Head, SUMDB_ORIGIN, TreeSize, VerifierKey, leaf_hash, open_head, parse_lookup};
 use proof::ProvenTiles;
 
-pub use database::{Database, parse_gosumdb};
+pub use database::Database;
 pub use dirhash::{hash_zip, hash1};
 
 /// A handle; cheap to clone.

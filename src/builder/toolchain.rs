@@ -82,7 +82,7 @@ struct Inner {
     dir: PathBuf,
     store: Store,
     client: Client,
-    /// `None`: the operator has turned the checksum database off, and nothing can be installed.
+    /// `None`: the operator has turned the checksum database off, and toolchains are believed as they come.
     sumdb: Option<SumDb>,
     bounds: GoBounds,
     host: Target,
@@ -93,8 +93,12 @@ struct Inner {
 impl GoBounds {
     /// Whether a release is within the bounds.
     pub fn allow(&self, goversion: &GoVersion) -> bool {
-        let old_enough = |newest: &GoVersion| goversion <= newest || goversion.lang() == newest.to_string();
-        self.oldest.as_ref().is_none_or(|oldest| goversion >= oldest) && self.newest.as_ref().is_none_or(old_enough)
+        let old_enough =
+            |newest: &GoVersion| goversion <= newest || goversion.lang() == newest.to_string();
+        self.oldest
+            .as_ref()
+            .is_none_or(|oldest| goversion >= oldest)
+            && self.newest.as_ref().is_none_or(old_enough)
     }
 }
 
@@ -120,11 +124,13 @@ impl Toolchains {
         let dir = data.join("toolchains");
         let folder = dir.clone();
         blocking(move || {
-            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
             for entry in fs::read_dir(&folder)? {
                 let entry = entry?;
                 if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                    fs::remove_dir_all(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+                    fs::remove_dir_all(entry.path())
+                        .with_context(|| format!("cannot remove {}", entry.path().display()))?;
                 }
             }
             Ok(())
@@ -174,7 +180,10 @@ impl Toolchains {
             }
             .boxed()
         };
-        self.inner.flights.join(&goversion.to_string(), start, &progress).await
+        self.inner
+            .flights
+            .join(&goversion.to_string(), start, &progress)
+            .await
     }
 
     /// The releases that the proxies list for this machine, oldest first, within the bounds. At most some minutes old.
@@ -192,10 +201,14 @@ impl Toolchains {
     /// # Errors
     /// As of [`Toolchains::available`].
     pub async fn latest(&self) -> Result<GoVersion, ToolchainError> {
-        let releases = self.available().await?.into_iter().filter(GoVersion::is_release);
-        releases
-            .max()
-            .ok_or_else(|| ToolchainError::NotListed(format!("no Go release for {} is listed", self.inner.host)))
+        let releases = self
+            .available()
+            .await?
+            .into_iter()
+            .filter(GoVersion::is_release);
+        releases.max().ok_or_else(|| {
+            ToolchainError::NotListed(format!("no Go release for {} is listed", self.inner.host))
+        })
     }
 
     /// The newest release of Go 1.`minor` that is listed; never a release candidate or beta.
@@ -203,10 +216,20 @@ impl Toolchains {
     /// # Errors
     /// As of [`Toolchains::available`].
     pub async fn latest_of(&self, minor: u32) -> Result<GoVersion, ToolchainError> {
-        let releases = self.available().await?.into_iter().filter(GoVersion::is_release);
-        releases.filter(|goversion| goversion.minor() == minor).max().ok_or_else(|| {
-            ToolchainError::NotListed(format!("no release of go1.{minor} for {} is listed", self.inner.host))
-        })
+        let releases = self
+            .available()
+            .await?
+            .into_iter()
+            .filter(GoVersion::is_release);
+        releases
+            .filter(|goversion| goversion.minor() == minor)
+            .max()
+            .ok_or_else(|| {
+                ToolchainError::NotListed(format!(
+                    "no release of go1.{minor} for {} is listed",
+                    self.inner.host
+                ))
+            })
     }
 
     /// The toolchains that are ready, oldest first.
@@ -256,20 +279,32 @@ impl Inner {
         let fetched = started.elapsed();
 
         let root = work.path().join("go");
-        let (into, prefix) = (root.clone(), format!("{MODULE}@{}/", self.version(goversion)));
+        let (into, prefix) = (
+            root.clone(),
+            format!("{MODULE}@{}/", self.version(goversion)),
+        );
         let h1 = blocking(move || {
             let h1 = unpack::unpack(&zip, &into, &prefix)?;
             fs::remove_file(&zip)?;
             Ok(h1)
         })
         .await
-        .map_err(|error| ToolchainError::Corrupt(format!("the Go toolchain {goversion} cannot be unpacked: {error:#}")))?;
-        if h1 != expected {
-            let message = format!(
-                "the Go toolchain {goversion} from the module proxy has the hash {h1}, but the checksum database says {expected}: it was changed on the way, and is not used"
-            );
-            tracing::error!(%goversion, h1, expected, "toolchain refused");
-            return Err(ToolchainError::Corrupt(message));
+        .map_err(|error| {
+            ToolchainError::Corrupt(format!(
+                "the Go toolchain {goversion} cannot be unpacked: {error:#}"
+            ))
+        })?;
+        match expected {
+            Some(expected) if expected == h1 => {}
+            Some(expected) => {
+                tracing::error!(%goversion, h1, expected, "Go toolchain refused");
+                return Err(ToolchainError::Corrupt(format!(
+                    "security error: the Go toolchain {goversion} from the module proxy has the hash {h1}, but the checksum database says {expected}: it was changed on the way, and is not used"
+                )));
+            }
+            None => {
+                tracing::warn!(%goversion, h1, "gosumdb is off: nothing vouches for this Go toolchain")
+            }
         }
         let unpacked = started.elapsed();
 
@@ -278,14 +313,18 @@ impl Inner {
             blocking(move || Ok(rustix::fs::syncfs(fs::File::open(root)?)?))
         });
         let targets = targets?;
-        synced.context("cannot write the Go toolchain to disk").map_err(ours)?;
+        synced
+            .context("cannot write the Go toolchain to disk")
+            .map_err(ours)?;
         let toolchain = Toolchain {
             goversion: goversion.clone(),
             root: self.dir.join(goversion.to_string()),
             h1,
             targets,
         };
-        self.put_in_place(&toolchain, root, work).await.map_err(ours)?;
+        self.put_in_place(&toolchain, root, work)
+            .await
+            .map_err(ours)?;
         tracing::info!(
             %goversion,
             fetched_ms = fetched.as_millis(),
@@ -302,13 +341,7 @@ impl Inner {
         goversion: &GoVersion,
         work: &Path,
         progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
-    ) -> Result<(PathBuf, String), ToolchainError> {
-        let Some(sumdb) = &self.sumdb else {
-            // As the go command does: a toolchain that nothing vouches for is not run.
-            return Err(ToolchainError::NotListed(format!(
-                "the Go toolchain {goversion} cannot be checked, because gosumdb is off"
-            )));
-        };
+    ) -> Result<(PathBuf, Option<String>), ToolchainError> {
         let version = self.version(goversion);
         let zip = work.join("zip");
         let path = format!("{MODULE}/@v/{version}.zip");
@@ -317,22 +350,44 @@ impl Inner {
             .context("cannot make a file for the Go toolchain")
             .map_err(ours)?;
         let download = self.client.download(&path, ZIP_LIMIT, &mut file, progress);
-        // An unlisted toolchain calls its own download off.
-        let (sums, _) = tokio::try_join!(sumdb.sums(MODULE, &version), download).map_err(|error| not_fetched(goversion, error))?;
-        Ok((zip, sums.zip))
+        let expected = async {
+            match &self.sumdb {
+                Some(sumdb) => Ok(Some(sumdb.sums(MODULE, &version).await?.zip)),
+                None => Ok(None),
+            }
+        };
+        // A toolchain that the database does not know calls its own download off.
+        let (expected, _) =
+            tokio::try_join!(expected, download).map_err(|error| not_fetched(goversion, error))?;
+        Ok((zip, expected))
     }
 
     /// Asks the toolchain for its targets, and builds hello twice with it.
-    async fn try_out(&self, goversion: &GoVersion, root: &Path, work: &Path) -> Result<Vec<Target>, ToolchainError> {
+    async fn try_out(
+        &self,
+        goversion: &GoVersion,
+        root: &Path,
+        work: &Path,
+    ) -> Result<Vec<Target>, ToolchainError> {
         let broken = |error: anyhow::Error| {
-            ToolchainError::Corrupt(format!("the Go toolchain {goversion} does not work here: {error:#}"))
+            ToolchainError::Corrupt(format!(
+                "the Go toolchain {goversion} does not work here: {error:#}"
+            ))
         };
-        let (targets, hello) = tokio::join!(smoke::targets(root, goversion, work), smoke::hello_twice(root, goversion, work));
+        let (targets, hello) = tokio::join!(
+            smoke::targets(root, goversion, work),
+            smoke::hello_twice(root, goversion, work)
+        );
         hello.map_err(broken)?;
         targets.map_err(broken)
     }
 
-    async fn put_in_place(&self, toolchain: &Toolchain, unpacked: PathBuf, work: tempfile::TempDir) -> anyhow::Result<()> {
+    async fn put_in_place(
+        &self,
+        toolchain: &Toolchain,
+        unpacked: PathBuf,
+        work: tempfile::TempDir,
+    ) -> anyhow::Result<()> {
         let (place, dir) = (toolchain.root.clone(), self.dir.clone());
         blocking(move || {
             if place.exists() {
@@ -351,7 +406,9 @@ impl Inner {
             targets: toolchain.targets.clone(),
         };
         let goversion = toolchain.goversion.clone();
-        self.store.write(move |rows| rows.put_toolchain(&goversion, &row)).await
+        self.store
+            .write(move |rows| rows.put_toolchain(&goversion, &row))
+            .await
     }
 
     /// The toolchain's version as a module's.
@@ -363,13 +420,17 @@ impl Inner {
 fn not_fetched(goversion: &GoVersion, error: FetchError) -> ToolchainError {
     match error {
         FetchError::NotFound(detail) | FetchError::Refused { detail, .. } => {
-            ToolchainError::NotListed(format!("there is no Go toolchain {goversion} to be had: {detail}"))
+            ToolchainError::NotListed(format!(
+                "there is no Go toolchain {goversion} to be had: {detail}"
+            ))
         }
         FetchError::Security(_) | FetchError::TooLarge { .. } => {
             ToolchainError::Corrupt(format!("the Go toolchain {goversion} is not used: {error}"))
         }
         FetchError::Off | FetchError::Unsupported(_) | FetchError::Temporary(_) => {
-            ToolchainError::Temporary(format!("the Go toolchain {goversion} cannot be fetched: {error}"))
+            ToolchainError::Temporary(format!(
+                "the Go toolchain {goversion} cannot be fetched: {error}"
+            ))
         }
     }
 }
@@ -378,8 +439,12 @@ fn ours(error: anyhow::Error) -> ToolchainError {
     ToolchainError::Temporary(format!("{error:#}"))
 }
 
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(job).await.context("a file job panicked")?
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(job)
+        .await
+        .context("a file job panicked")?
 }
 
 #[cfg(test)]

@@ -60,7 +60,12 @@ impl<T: Clone + Send + 'static> Flights<T> {
     ) -> (Shared<BoxFuture<'static, T>>, watch::Receiver<Progress>) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that landed or were left: so the map never holds more than what is under way.
-        flights.retain(|_, flight| flight.landing.upgrade().is_some_and(|landing| landing.peek().is_none()));
+        flights.retain(|_, flight| {
+            flight
+                .landing
+                .upgrade()
+                .is_some_and(|landing| landing.peek().is_none())
+        });
         if let Some(flight) = flights.get(name)
             && let Some(landing) = flight.landing.upgrade()
         {
@@ -70,7 +75,13 @@ impl<T: Clone + Send + 'static> Flights<T> {
         let landing = start(tell).shared();
         if let Some(weak) = landing.downgrade() {
             let progress = progress.clone();
-            flights.insert(name.to_owned(), Flight { landing: weak, progress });
+            flights.insert(
+                name.to_owned(),
+                Flight {
+                    landing: weak,
+                    progress,
+                },
+            );
         }
         (landing, progress)
     }
@@ -101,7 +112,10 @@ mod tests {
             assert_eq!((done, total), (7, Some(9)));
             heard.fetch_add(1, Ordering::SeqCst);
         };
-        let (a, b) = tokio::join!(flights.join("x", start, &listen), flights.join("x", start, &|_, _| ()));
+        let (a, b) = tokio::join!(
+            flights.join("x", start, &listen),
+            flights.join("x", start, &|_, _| ())
+        );
         assert_eq!((a, b), (0, 0));
         assert_eq!(heard.load(Ordering::SeqCst), 1);
         assert_eq!(flights.join("x", start, &|_, _| ()).await, 1);
@@ -119,7 +133,11 @@ mod tests {
             }
             .boxed()
         };
-        let left = tokio::time::timeout(Duration::from_millis(10), flights.join("x", start, &|_, _| ())).await;
+        let left = tokio::time::timeout(
+            Duration::from_millis(10),
+            flights.join("x", start, &|_, _| ()),
+        )
+        .await;
         assert!(left.is_err());
         assert_eq!(Arc::strong_count(&alive), 1);
     }

@@ -9,15 +9,21 @@ use sumpeer::goproxy::{Client, ModuleCache, ProxyList, http_client};
 use sumpeer::metrics::Metrics;
 use sumpeer::model::GoVersion;
 use sumpeer::store::Store;
-use sumpeer::sumdb::{SumDb, parse_gosumdb};
+use sumpeer::sumdb::{Database, SumDb};
 use sumpeer::tlog::SignerKey;
 
 /// A client of the proxies that the environment or the go command names.
 fn client() -> Client {
-    let list = std::env::var("GOPROXY").ok().filter(|list| !list.is_empty()).unwrap_or_else(|| {
-        let output = std::process::Command::new("go").args(["env", "GOPROXY"]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    });
+    let list = std::env::var("GOPROXY")
+        .ok()
+        .filter(|list| !list.is_empty())
+        .unwrap_or_else(|| {
+            let output = std::process::Command::new("go")
+                .args(["env", "GOPROXY"])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        });
     let list: ProxyList = list.parse().unwrap();
     Client::new(list, http_client().unwrap())
 }
@@ -28,7 +34,15 @@ fn store(data: &Path) -> Store {
 }
 
 fn sumdb(client: &Client, store: &Store) -> SumDb {
-    SumDb::new(parse_gosumdb("").unwrap().unwrap(), client.clone(), store.clone())
+    // As in Go's own source.
+    let key = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
+        .parse()
+        .unwrap();
+    SumDb::new(
+        Database::of_key(key).unwrap(),
+        client.clone(),
+        store.clone(),
+    )
 }
 
 #[tokio::test]
@@ -36,7 +50,15 @@ async fn toolchain_is_fetched_checked_tried_and_kept() {
     let data = tempfile::tempdir().unwrap();
     let (client, store) = (client(), store(data.path()));
     let sumdb = sumdb(&client, &store);
-    let open = || Toolchains::open(data.path(), store.clone(), client.clone(), Some(sumdb.clone()), GoBounds::default());
+    let open = || {
+        Toolchains::open(
+            data.path(),
+            store.clone(),
+            client.clone(),
+            Some(sumdb.clone()),
+            GoBounds::default(),
+        )
+    };
     let toolchains = open().await.unwrap();
 
     let latest = toolchains.latest().await.unwrap();
@@ -50,27 +72,61 @@ async fn toolchain_is_fetched_checked_tried_and_kept() {
     let progress = |done, _| {
         bytes.fetch_max(done, Ordering::SeqCst);
     };
-    let (one, two) = tokio::join!(toolchains.ensure(&goversion, progress), toolchains.ensure(&goversion, |_, _| ()));
+    let (one, two) = tokio::join!(
+        toolchains.ensure(&goversion, progress),
+        toolchains.ensure(&goversion, |_, _| ())
+    );
     let toolchain = one.unwrap();
     eprintln!("{goversion} installed in {:?}", started.elapsed());
     assert_eq!(two.unwrap(), toolchain);
     assert!(bytes.load(Ordering::SeqCst) > 50_000_000);
     assert!(toolchain.targets.contains(&"linux/amd64".parse().unwrap()));
-    assert!(toolchain.targets.contains(&"windows/arm64".parse().unwrap()));
+    assert!(
+        toolchain
+            .targets
+            .contains(&"windows/arm64".parse().unwrap())
+    );
     assert!(toolchain.go().exists());
     assert_eq!(toolchains.installed().await.unwrap(), [goversion.clone()]);
     // Nothing but the toolchain is left, and another start finds it.
-    assert_eq!(std::fs::read_dir(data.path().join("toolchains")).unwrap().count(), 1);
-    assert_eq!(open().await.unwrap().ensure(&goversion, |_, _| ()).await.unwrap(), toolchain);
+    assert_eq!(
+        std::fs::read_dir(data.path().join("toolchains"))
+            .unwrap()
+            .count(),
+        1
+    );
+    assert_eq!(
+        open()
+            .await
+            .unwrap()
+            .ensure(&goversion, |_, _| ())
+            .await
+            .unwrap(),
+        toolchain
+    );
 
-    let missing = toolchains.ensure(&"go1.27.99".parse().unwrap(), |_, _| ()).await;
-    assert!(matches!(missing, Err(ToolchainError::NotListed(_))), "{missing:?}");
+    let missing = toolchains
+        .ensure(&"go1.27.99".parse().unwrap(), |_, _| ())
+        .await;
+    assert!(
+        matches!(missing, Err(ToolchainError::NotListed(_))),
+        "{missing:?}"
+    );
 
     let work = tempfile::tempdir().unwrap();
     let mut results = Vec::new();
-    Corpus::check(&toolchain, work.path(), |result| results.push(result)).await.unwrap();
-    assert_eq!(results.len(), 4 * 3 * 2);
-    assert!(results.iter().all(|result| result.sums[0] == result.sums[1]));
+    let targets = ["linux/amd64".parse().unwrap()];
+    Corpus::check(&toolchain, &targets, work.path(), |result| {
+        results.push(result)
+    })
+    .await
+    .unwrap();
+    assert_eq!(results.len(), 3 * 2);
+    assert!(
+        results
+            .iter()
+            .all(|result| result.sums[0] == result.sums[1])
+    );
 }
 
 #[tokio::test]
@@ -79,7 +135,9 @@ async fn toolchain_module_files_are_checked_and_kept() {
     let (client, store) = (client(), store(data.path()));
     let sumdb = sumdb(&client, &store);
     let verify = std::sync::Arc::new(sumdb.clone());
-    let cache = ModuleCache::open(data.path(), 1 << 30, store, client.clone(), Some(verify)).await.unwrap();
+    let cache = ModuleCache::open(data.path(), 1 << 30, store, client.clone(), Some(verify))
+        .await
+        .unwrap();
     let (module, version) = ("rsc.io/2fa".parse().unwrap(), "v1.2.0".parse().unwrap());
     let started = Instant::now();
     let go_mod = cache.go_mod(&module, &version).await.unwrap();

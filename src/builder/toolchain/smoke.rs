@@ -56,51 +56,97 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("text", include_str!("corpus/text.go")),
     ("digest", include_str!("corpus/digest.go")),
 ];
-/// Targets of the corpus: three systems, two processors.
-const TARGETS: &[&str] = &["linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64"];
 /// Every run ends long before this, unless the toolchain hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Bytes of output that are read.
 const OUTPUT_LIMIT: u64 = 64 << 10;
 
 /// What a toolchain can build for (`go tool dist list`); pairs that this program does not know are left out.
-pub(super) async fn targets(root: &Path, goversion: &GoVersion, work: &Path) -> anyhow::Result<Vec<Target>> {
+pub(super) async fn targets(
+    root: &Path,
+    goversion: &GoVersion,
+    work: &Path,
+) -> anyhow::Result<Vec<Target>> {
     let home = Home::make(work.join("list"), HELLO).await?;
     let args = ["tool", "dist", "list"];
-    let run = Run { root, goversion, home: &home, target: None, args: &args };
+    let run = Run {
+        root,
+        goversion,
+        home: &home,
+        target: None,
+        args: &args,
+    };
     let list = run.output().await?;
-    let targets: Vec<Target> = list.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    let targets: Vec<Target> = list
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .collect();
     ensure!(!targets.is_empty(), "it lists no targets");
     Ok(targets)
 }
 
 /// Builds hello at once in two homes that share nothing, and compares.
-pub(super) async fn hello_twice(root: &Path, goversion: &GoVersion, work: &Path) -> anyhow::Result<()> {
+pub(super) async fn hello_twice(
+    root: &Path,
+    goversion: &GoVersion,
+    work: &Path,
+) -> anyhow::Result<()> {
     let homes = two_homes(work, HELLO).await?;
     let [one, two] = build_twice((root, goversion), &homes, Target::host(), Variant::Plain).await?;
-    ensure!(one == two, "a small program built twice has different sums: {one} and {two}");
+    ensure!(
+        one == two,
+        "a small program built twice has different sums: {one} and {two}"
+    );
     Ok(())
 }
 
 impl Corpus {
+    /// The targets that are worth checking: three systems, two processors, as far as the toolchain has them.
+    pub fn targets(toolchain: &Toolchain) -> Vec<Target> {
+        let targets = [
+            "linux/amd64",
+            "linux/arm64",
+            "darwin/arm64",
+            "windows/amd64",
+        ];
+        let targets = targets.iter().filter_map(|target| target.parse().ok());
+        targets
+            .filter(|target| toolchain.targets.contains(target))
+            .collect()
+    }
+
     /// Builds every program for every target, plain and stripped, twice; tells `each` result as it comes. `work` is an
     /// empty folder.
     ///
     /// # Errors
     /// If something cannot be built at all. Different sums are results.
-    pub async fn check(toolchain: &Toolchain, work: &Path, mut each: impl FnMut(CorpusResult)) -> anyhow::Result<()> {
+    pub async fn check(
+        toolchain: &Toolchain,
+        targets: &[Target],
+        work: &Path,
+        mut each: impl FnMut(CorpusResult),
+    ) -> anyhow::Result<()> {
         let homes = two_homes(work, HELLO).await?;
-        let targets = TARGETS.iter().filter_map(|target| target.parse::<Target>().ok());
-        for target in targets.filter(|target| toolchain.targets.contains(target)) {
+        for target in targets.iter().copied() {
             for (program, source) in PROGRAMS {
                 for home in &homes {
                     home.put_source(source).await?;
                 }
                 for variant in [Variant::Plain, Variant::Stripped] {
-                    let sums = build_twice((&toolchain.root, &toolchain.goversion), &homes, target, variant)
-                        .await
-                        .with_context(|| format!("cannot build {program} for {target}"))?;
-                    each(CorpusResult { program, target, variant, sums });
+                    let sums = build_twice(
+                        (&toolchain.root, &toolchain.goversion),
+                        &homes,
+                        target,
+                        variant,
+                    )
+                    .await
+                    .with_context(|| format!("cannot build {program} for {target}"))?;
+                    each(CorpusResult {
+                        program,
+                        target,
+                        variant,
+                        sums,
+                    });
                 }
             }
         }
@@ -123,7 +169,10 @@ async fn build_twice(
     variant: Variant,
 ) -> anyhow::Result<[Sum; 2]> {
     let [one, two] = homes;
-    let (one, two) = tokio::try_join!(one.build(toolchain, target, variant), two.build(toolchain, target, variant))?;
+    let (one, two) = tokio::try_join!(
+        one.build(toolchain, target, variant),
+        two.build(toolchain, target, variant)
+    )?;
     Ok([one, two])
 }
 
@@ -152,9 +201,17 @@ impl Home {
             Variant::Stripped => "-ldflags=-buildid= -s",
         };
         let args = ["build", "-trimpath", flags, "-o", "../out", "."];
-        let run = Run { root, goversion, home: self, target: Some(target), args: &args };
+        let run = Run {
+            root,
+            goversion,
+            home: self,
+            target: Some(target),
+            args: &args,
+        };
         run.output().await?;
-        let binary = tokio::fs::read(self.dir.join("out")).await.context("the build left no binary")?;
+        let binary = tokio::fs::read(self.dir.join("out"))
+            .await
+            .context("the build left no binary")?;
         Ok(Sum::of_sha256(&Sha256::digest(binary).into()))
     }
 }
@@ -190,7 +247,9 @@ impl Run<'_> {
             command.env("GO19CONCURRENTCOMPILATION", "0");
         }
         if let Some(target) = self.target {
-            command.env("GOOS", target.goos()).env("GOARCH", target.goarch());
+            command
+                .env("GOOS", target.goos())
+                .env("GOARCH", target.goarch());
         }
         let mut child = command.spawn().context("its go command cannot be run")?;
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));

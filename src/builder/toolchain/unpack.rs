@@ -23,7 +23,9 @@ const MAX_THREADS: usize = 4;
 /// Zips hold `_go.mod` where a toolchain has `go.mod`, and no execute bits: both as in Go's `cmd/go/internal/toolchain`.
 pub(super) fn unpack(zip: &Path, into: &Path, prefix: &str) -> anyhow::Result<String> {
     let entries = entries(zip, ZipLimits::TOOLCHAIN)?;
-    let bytes = entries.iter().try_fold(0_u64, |sum, entry| sum.checked_add(entry.size()));
+    let bytes = entries
+        .iter()
+        .try_fold(0_u64, |sum, entry| sum.checked_add(entry.size()));
     ensure!(
         bytes.is_some_and(|bytes| bytes <= ZipLimits::TOOLCHAIN.bytes),
         "its content is larger than {} bytes",
@@ -35,15 +37,24 @@ pub(super) fn unpack(zip: &Path, into: &Path, prefix: &str) -> anyhow::Result<St
         .collect::<anyhow::Result<Vec<_>>>()?;
     let mut seen = HashSet::new();
     for place in &places {
-        ensure!(seen.insert(&place.path), "two files are named {}", place.path.display());
+        ensure!(
+            seen.insert(&place.path),
+            "two files are named {}",
+            place.path.display()
+        );
     }
     fs::create_dir(into)?;
-    let folders: HashSet<&Path> = places.iter().filter_map(|place| place.path.parent()).collect();
+    let folders: HashSet<&Path> = places
+        .iter()
+        .filter_map(|place| place.path.parent())
+        .collect();
     for folder in folders {
         fs::create_dir_all(into.join(folder))?;
     }
     let queue = Mutex::new(entries.into_iter().zip(&places));
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS);
     let work = || {
         let mut zip = BufReader::with_capacity(64 << 10, File::open(zip)?);
         let mut sums = Vec::new();
@@ -64,7 +75,11 @@ pub(super) fn unpack(zip: &Path, into: &Path, prefix: &str) -> anyhow::Result<St
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
         workers
             .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("unpacking panicked"))))
+            .map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow::anyhow!("unpacking panicked")))
+            })
             .collect::<anyhow::Result<Vec<_>>>()
     })?;
     hash1_of_sums(parts.into_iter().flatten().collect())
@@ -82,9 +97,14 @@ fn place(entry: &ZipFileEntry<'_>, prefix: &str) -> anyhow::Result<Place> {
     let inner = name
         .strip_prefix(prefix)
         .with_context(|| format!("the file {name:?} is not below {prefix:?}"))?;
-    let clean = inner.split('/').all(|part| !matches!(part, "" | "." | ".."))
+    let clean = inner
+        .split('/')
+        .all(|part| !matches!(part, "" | "." | ".."))
         && !inner.contains(|c: char| c == '\\' || c == ':' || c.is_control());
-    ensure!(clean, "the file name {name:?} is not allowed in a toolchain");
+    ensure!(
+        clean,
+        "the file name {name:?} is not allowed in a toolchain"
+    );
     ensure!(!entry.is_symlink(), "the file {name:?} is a link");
     let path = match inner.strip_suffix("_go.mod") {
         Some(folder) if folder.is_empty() || folder.ends_with('/') => format!("{folder}go.mod"),
@@ -121,7 +141,9 @@ mod tests {
         let mut zip = zip::ZipWriter::new(file.reopen().unwrap());
         for (name, content) in files {
             match content.strip_prefix("-> ") {
-                Some(target) => zip.add_symlink(*name, target, SimpleFileOptions::default()).unwrap(),
+                Some(target) => zip
+                    .add_symlink(*name, target, SimpleFileOptions::default())
+                    .unwrap(),
                 None => {
                     zip.start_file(*name, SimpleFileOptions::default()).unwrap();
                     zip.write_all(content.as_bytes()).unwrap();
@@ -134,7 +156,12 @@ mod tests {
 
     #[test]
     fn files_are_in_place_and_the_hash_is_the_zips() {
-        let files = [("p@v/bin/go", "go"), ("p@v/pkg/tool/x/compile", "c"), ("p@v/src/_go.mod", "module std\n"), ("p@v/src/not_go.mod", "x")];
+        let files = [
+            ("p@v/bin/go", "go"),
+            ("p@v/pkg/tool/x/compile", "c"),
+            ("p@v/src/_go.mod", "module std\n"),
+            ("p@v/src/not_go.mod", "x"),
+        ];
         let zip = zip_of(&files);
         let dir = tempfile::tempdir().unwrap();
         let into = dir.path().join("go");
@@ -144,7 +171,10 @@ mod tests {
         assert_ne!(mode("bin/go"), 0);
         assert_ne!(mode("pkg/tool/x/compile"), 0);
         assert_eq!(mode("src/go.mod"), 0);
-        assert_eq!(fs::read_to_string(into.join("src/go.mod")).unwrap(), "module std\n");
+        assert_eq!(
+            fs::read_to_string(into.join("src/go.mod")).unwrap(),
+            "module std\n"
+        );
         assert!(into.join("src/not_go.mod").exists());
     }
 
@@ -163,7 +193,10 @@ mod tests {
         ] {
             let zip = zip_of(&files);
             let dir = tempfile::tempdir().unwrap();
-            assert!(unpack(zip.path(), &dir.path().join("go"), "p@v/").is_err(), "{files:?}");
+            assert!(
+                unpack(zip.path(), &dir.path().join("go"), "p@v/").is_err(),
+                "{files:?}"
+            );
         }
     }
 }
