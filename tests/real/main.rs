@@ -1,1 +1,3 @@
-fn main() {}
+//! Real modules, the real go command, the configured module proxy.
+
+mod builds;
