@@ -53,12 +53,12 @@ enum Command {
     Serve(serve::ServeArgs),
     Get(get::GetArgs),
     Check(check::CheckArgs),
-    Sum(sum::SumArgs),
-    Keygen(keygen::KeygenArgs),
-    Config(config::ConfigArgs),
-    Toolchain(toolchain::ToolchainArgs),
-    Completions(completions::CompletionsArgs),
-    Man(man::ManArgs),
+    Sum(sum::Args),
+    Keygen(keygen::Args),
+    Config(config::Args),
+    Toolchain(toolchain::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Cli {
@@ -79,12 +79,12 @@ impl Cli {
             Command::Serve(args) => wait(serve::run(args)),
             Command::Get(args) => wait(get::run(args)),
             Command::Check(args) => check::run(&args),
-            Command::Sum(args) => sum::run(args),
-            Command::Keygen(args) => keygen::run(args),
-            Command::Config(args) => config::run(args),
-            Command::Toolchain(args) => wait(toolchain::run(args)),
-            Command::Completions(args) => completions::run(args, &mut Cli::command()),
-            Command::Man(args) => man::run(args, Cli::command()),
+            Command::Sum(args) => sum::run(&args),
+            Command::Keygen(args) => keygen::run(&args),
+            Command::Config(args) => config::run(&args),
+            Command::Toolchain(args) => wait(toolchain::run(&args)),
+            Command::Completions(args) => completions::run(&args, Cli::command()),
+            Command::Man(args) => man::run(&args, Cli::command()),
         }
     }
 }

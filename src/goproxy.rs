@@ -32,6 +32,7 @@ pub use client::Client;
 pub use database::DatabaseSource;
 pub use error::FetchError;
 pub use fetch::http_client;
+pub use files::kept_path;
 pub use list::{ListError, ProxyList};
 pub use path::{FileKind, VersionFile};
 pub use retry::Timing;

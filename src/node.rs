@@ -23,13 +23,13 @@ use crate::binaries::Binaries;
 use crate::builder::sandbox::Choice;
 use crate::builder::toolchain::{GoBounds, Toolchains};
 use crate::builder::{self, BuildLimits, Builder};
-use crate::config::{self, Config};
+use crate::config::{self, Config, GoSumDb};
 use crate::goproxy::{self, ModuleCache, Verify};
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::model::Target;
 use crate::store::{LogId, Store};
-use crate::sumdb::SumDb;
+use crate::sumdb::{Database, SumDb};
 use crate::tally::{Tally, Voter};
 use crate::tasks::Tasks;
 use crate::web::limits::{self, Limits};
@@ -62,8 +62,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         config::goproxy(config.goproxy.as_deref())?.parse().context("goproxy")?,
         goproxy::http_client()?,
     );
-    let gosumdb = config::gosumdb(config.gosumdb.as_ref())?;
-    let sumdb = gosumdb.database()?.map(|database| SumDb::new(database, proxy.clone(), store.clone()));
+    let sumdb = match config::gosumdb(config.gosumdb.as_ref())? {
+        GoSumDb::Off => None,
+        GoSumDb::Key(key) => Some(SumDb::new(Database::of_key(*key)?, proxy.clone(), store.clone())),
+    };
     let verify = sumdb.clone().map(|sumdb| Arc::new(sumdb) as Arc<dyn Verify>);
     let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
     let range = config.go_versions();

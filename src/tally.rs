@@ -229,9 +229,6 @@ impl Tally {
     #[instrument(skip_all, fields(spec = %report.spec))]
     async fn take(&self, report: BuildReport) -> anyhow::Result<()> {
         let inner = &self.inner;
-        inner
-            .metrics
-            .build_ended(report.outcome.kind(), report.took);
         let spec = report.spec.clone();
         match report.outcome {
             Outcome::NotFound { ref detail } => {

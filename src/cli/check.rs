@@ -14,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Exit;
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 use crate::log;
 use crate::node;
 use crate::store::{LogId, ReadOnly};
@@ -67,11 +67,14 @@ impl Report {
 /// # Errors
 /// There is no node to check, or it cannot be read.
 pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
-    let config = Config::load(args.config.as_deref())?;
-    let data = args.data.clone().unwrap_or_else(|| config.data.clone());
-    let key_file = config.key_file.clone().unwrap_or_else(|| data.join("key"));
-    let key = node::read_key(&key_file)?;
-    let store = ReadOnly::open(&data)?;
+    let overrides = Overrides {
+        data: args.data.clone(),
+        ..Overrides::default()
+    };
+    let config = Config::load(args.config.as_deref(), overrides)?;
+    let data = &config.data;
+    let store = ReadOnly::open(data)?;
+    let key = node::read_key(&config.key_file())?;
     let mut report = Report::default();
 
     let forms = log::forms(&key);
@@ -82,8 +85,8 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
             logs::check_words(reader, &key.verifier().to_string(), &mut report)
         })
         .context("cannot check the logs")?;
-    files::check_binaries(&store, &data, &mut report).context("cannot check the binaries")?;
-    files::check_modules(&store, &data, &mut report).context("cannot check the module files")?;
+    files::check_binaries(&store, data, &mut report).context("cannot check the binaries")?;
+    files::check_modules(&store, data, &mut report).context("cannot check the module files")?;
     print(&report, args.json)
 }
 

@@ -35,33 +35,10 @@ use self::logs::LogServer;
 use self::prove::Proven;
 use self::talk::Talk;
 use self::wire::Wire;
+use super::Exit;
 
 /// Longer than anyone waits, and short enough to be added to any clock.
 const TIMEOUT_LIMIT: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// How the command ended, in the terms of all commands' exit codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    Done,
-    Failed,
-    Usage,
-    /// Logs disagree, or a server showed what is not in the log it signed.
-    Tampering,
-    /// One log proved the program, another did not answer.
-    Incomplete,
-}
-
-impl Exit {
-    pub fn code(self) -> u8 {
-        match self {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::Tampering => 3,
-            Exit::Incomplete => 4,
-        }
-    }
-}
 
 /// Why nothing was installed. Each is told as one sentence, evidence below it.
 #[derive(Debug, thiserror::Error)]
@@ -83,9 +60,9 @@ impl Refusal {
     fn exit(&self) -> Exit {
         match self {
             Refusal::Usage(_) => Exit::Usage,
-            Refusal::Tampering(_) => Exit::Tampering,
+            Refusal::Tampering(_) => Exit::Divergence,
             Refusal::Incomplete(_) => Exit::Incomplete,
-            Refusal::NotFound(_) | Refusal::Failed(_) => Exit::Failed,
+            Refusal::NotFound(_) | Refusal::Failed(_) => Exit::Failure,
         }
     }
 }
@@ -113,7 +90,7 @@ pub async fn run(args: GetArgs) -> anyhow::Result<Exit> {
     match got {
         Ok(installed) => {
             print_result(&args, &installed);
-            Ok(Exit::Done)
+            Ok(Exit::Ok)
         }
         Err(refusal) => {
             talk.say(&format!("sumpeer get: {refusal}"));

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::Exit;
-use crate::config::Config;
+use crate::config::{Config, Overrides};
 use crate::node;
 
 /// Run a node. Without a configuration file: a node of its own, with its data in ./data.
@@ -31,17 +31,12 @@ pub struct ServeArgs {
 
 impl ServeArgs {
     fn load(&self) -> anyhow::Result<Config> {
-        let mut config = Config::load(self.config.as_deref())?;
-        if let Some(data) = &self.data {
-            config.data.clone_from(data);
-        }
-        if let Some(listen) = self.listen {
-            config.listen = listen;
-        }
-        if let Some(listen) = self.admin_listen {
-            config.admin_listen = listen;
-        }
-        Ok(config)
+        let overrides = Overrides {
+            data: self.data.clone(),
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+        };
+        Ok(Config::load(self.config.as_deref(), overrides)?)
     }
 }
 
@@ -76,7 +71,11 @@ fn compare(args: &ServeArgs, running: &Config) {
     match args.load() {
         Ok(new) => {
             let differences = running.differences(&new);
-            info!("configuration read again: {differences}");
+            if differences.is_empty() {
+                info!("the configuration has not changed");
+            } else {
+                info!("settings that changed take effect at the next start: {}", differences.needs_restart.join(", "));
+            }
         }
         Err(error) => tracing::error!("the configuration is kept as it was: {error:#}"),
     }

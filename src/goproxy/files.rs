@@ -219,6 +219,11 @@ impl Files {
 
 const STAGING: &str = "new";
 
+/// Where the bytes of a hash are kept below a data directory.
+pub fn kept_path(data: &Path, hash: &[u8; 32]) -> PathBuf {
+    place(&data.join("modules"), hash)
+}
+
 fn place(dir: &Path, hash: &[u8; 32]) -> PathBuf {
     let name = HEXLOWER.encode(hash);
     dir.join(&name[..2]).join(name)

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use tracing::{info, warn};
 
+use crate::config::default_name;
 use crate::tlog::SignerKey;
 
 /// Bytes of a key file; names are short.
@@ -51,7 +52,7 @@ pub(super) fn own_key(path: &Path, name: Option<&str>, has_logs: bool) -> anyhow
         "the key file {shown} is missing, but there are logs signed by it: put it back. \
          A new key needs an empty data directory"
     );
-    let name = name.map_or_else(host_name, str::to_owned);
+    let name = name.map_or_else(default_name, str::to_owned);
     let key = SignerKey::generate(&name, rand::random())
         .with_context(|| format!("{name:?} cannot be the name of a key"))?;
     write(path, &key).with_context(|| format!("cannot write the key file {shown}"))?;
@@ -71,16 +72,6 @@ fn write(path: &Path, key: &SignerKey) -> std::io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     File::open(folder)?.sync_all()
-}
-
-/// The machine's name, with `-` for what a key name bars.
-fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let name: String = name
-        .chars()
-        .map(|c| if c == '+' || c.is_whitespace() || c.is_control() { '-' } else { c })
-        .collect();
-    if name.is_empty() { "sumpeer".to_owned() } else { name }
 }
 
 #[cfg(test)]

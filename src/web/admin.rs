@@ -88,7 +88,7 @@ fn is_ours(authority: Option<String>, headers: &HeaderMap, bound: SocketAddr) ->
 
 async fn overview(state: &State) -> Result<Response<Body>, Error> {
     let troubles = state.store.read(|reader| reader.troubles(TROUBLES)).await?;
-    let builds = state.builder.as_ref().map(|builder| builder.queue()).unwrap_or_default();
+    let builds = claims::builds(state);
     let page = Overview {
         base: Base::of(state),
         accepted: state.accepted.size().get(),

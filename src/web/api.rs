@@ -177,7 +177,7 @@ fn word(word: &PartyWord) -> Value {
 async fn queue(call: &Call<'_>) -> Result<Value, Error> {
     let page = Page::of(call)?;
     let troubles = call.state.store.read(|reader| reader.troubles(LONGEST)).await?;
-    let builds = call.state.builder.as_ref().map(|builder| builder.queue()).unwrap_or_default();
+    let builds = claims::builds(call.state);
     let mut items: Vec<Value> = builds.iter().map(|(spec, progress)| build(&spec.to_string(), progress)).collect();
     items.extend(troubles.iter().map(|trouble| {
         json!({

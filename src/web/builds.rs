@@ -91,8 +91,8 @@ async fn retry(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
 async fn page(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let state = call.state;
     let view = state.tally.view(spec).await?;
-    let progress = state.builder.as_ref().and_then(|builder| builder.progress(spec));
-    let progress = progress.map(|progress| progress.borrow().clone());
+    let ticket = state.builder.as_ref().and_then(|builder| builder.find(spec));
+    let progress = ticket.map(|ticket| ticket.progress.borrow().clone());
     let answer = view.answer();
     let failure = match answer {
         Some(answer) if progress.is_none() => Some(results::explained(call, spec, answer).await),

@@ -35,7 +35,8 @@ const LIFE: Duration = Duration::from_secs(1800);
 pub(super) async fn follow(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let state = call.state;
     let view = state.tally.view(spec).await?;
-    let running = state.builder.as_ref().and_then(|builder| builder.progress(spec));
+    let ticket = state.builder.as_ref().and_then(|builder| builder.find(spec));
+    let running = ticket.map(|ticket| ticket.progress);
     let progress = match (view.answer(), running) {
         (Some(Answer::Record(row)), _) => return Ok(success(&row)),
         (_, Some(progress)) => progress,

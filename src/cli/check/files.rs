@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Report;
 use crate::binaries;
+use crate::goproxy;
 use crate::store::{BinaryRow, ReadOnly};
 
 /// Unpacks and hashes every binary that should be there, and looks for files that no row names.
@@ -40,7 +41,7 @@ pub(super) fn check_binaries(store: &ReadOnly, data: &Path, report: &mut Report)
 pub(super) fn check_modules(store: &ReadOnly, data: &Path, report: &mut Report) -> anyhow::Result<()> {
     let rows = store.read(|reader| reader.oldest_module_files(usize::MAX))?;
     for row in &rows {
-        let path = crate::goproxy::kept_path(data, &row.hash);
+        let path = goproxy::kept_path(data, &row.hash);
         let problem = match File::open(&path).and_then(hash) {
             Ok((size, hash)) if (size, hash) == (row.size, row.hash) => continue,
             Ok(_) => "has changed on disk".to_owned(),

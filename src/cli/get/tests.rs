@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use super::{Exit, Installed, Refusal, Talk, get};
+use super::super::Exit;
+use super::{Installed, Refusal, Talk, get};
 use crate::model::Sum;
 use crate::tlog::SignerKey;
 
@@ -66,36 +67,36 @@ async fn the_program_is_executable_and_replaces_what_was_there() {
 
 #[tokio::test]
 async fn each_lie_is_refused() {
-    use Exit::{Failed, Tampering};
+    use Exit::{Divergence, Failure};
     // The bytes, compressed or not.
-    refused(|n| n.file[9] ^= 1, Tampering, "its sum is").await;
-    refused(|n| n.file.push(0), Tampering, "longer").await;
-    refused(|n| n.file.truncate(7), Tampering, "missing").await;
-    refused(|n| n.file = vec![0; 50 << 20], Tampering, "longer").await;
-    refused(|n| n.bad_gz = true, Tampering, "what 127.0.0.1").await;
+    refused(|n| n.file[9] ^= 1, Divergence, "its sum is").await;
+    refused(|n| n.file.push(0), Divergence, "longer").await;
+    refused(|n| n.file.truncate(7), Divergence, "missing").await;
+    refused(|n| n.file = vec![0; 50 << 20], Divergence, "longer").await;
+    refused(|n| n.bad_gz = true, Divergence, "what 127.0.0.1").await;
     refused(
         |n| (n.no_gz, n.file[9]) = (true, 0),
-        Tampering,
+        Divergence,
         "its sum is",
     )
     .await;
     refused(
         |n| (n.no_gz, n.file) = (true, vec![0; 50 << 20]),
-        Tampering,
+        Divergence,
         "longer",
     )
     .await;
-    refused(|n| n.cut = true, Failed, "broke off").await;
+    refused(|n| n.cut = true, Failure, "broke off").await;
     // The log.
     let stranger = || SignerKey::generate("up.example", [9; 32]).unwrap();
-    refused(|n| n.forger = Some(stranger()), Tampering, "did not sign").await;
-    refused(|n| n.flip_signature = true, Tampering, "did not sign").await;
-    refused(|n| n.other_answer = Some(0), Tampering, "answered with").await;
-    refused(|n| n.shown = Some(300), Tampering, "under a head of only").await;
-    refused(|n| n.shift = 1, Tampering, "is not number 301").await;
-    refused(|n| n.bad_tile = Some(0), Tampering, "do not fit the head").await;
-    refused(|n| n.bad_tile = Some(1), Tampering, "do not fit the head").await;
-    refused(|n| n.no_tiles = true, Failed, "no such tile").await;
+    refused(|n| n.forger = Some(stranger()), Divergence, "did not sign").await;
+    refused(|n| n.flip_signature = true, Divergence, "did not sign").await;
+    refused(|n| n.other_answer = Some(0), Divergence, "answered with").await;
+    refused(|n| n.shown = Some(300), Divergence, "under a head of only").await;
+    refused(|n| n.shift = 1, Divergence, "is not number 301").await;
+    refused(|n| n.bad_tile = Some(0), Divergence, "do not fit the head").await;
+    refused(|n| n.bad_tile = Some(1), Divergence, "do not fit the head").await;
+    refused(|n| n.no_tiles = true, Failure, "no such tile").await;
     // What it says in place of an answer.
     let instead = |status, body: &str| {
         let answer = (status, body.to_owned());
@@ -103,24 +104,24 @@ async fn each_lie_is_refused() {
     };
     refused(
         instead(StatusCode::CONFLICT, "see /divergences/7"),
-        Tampering,
+        Divergence,
         "/divergences/7",
     )
     .await;
     refused(
         instead(StatusCode::NOT_FOUND, "no such \x1b[31m"),
-        Failed,
+        Failure,
         "no such  [31m",
     )
     .await;
-    refused(instead(StatusCode::OK, "<html>"), Failed, "nonsense").await;
+    refused(instead(StatusCode::OK, "<html>"), Failure, "nonsense").await;
     refused(
         instead(StatusCode::OK, &"0".repeat(70 << 10)),
-        Failed,
+        Failure,
         "longer than",
     )
     .await;
-    refused(instead(StatusCode::FOUND, "over there"), Failed, "302").await;
+    refused(instead(StatusCode::FOUND, "over there"), Failure, "302").await;
 }
 
 async fn refused(lie: impl FnOnce(&mut Node), exit: Exit, says: &str) {
@@ -175,14 +176,14 @@ async fn a_fork_shows_whatever_the_size() {
         world
             .refuses(
                 EXACT,
-                Exit::Tampering,
+                Exit::Divergence,
                 "no single log has both of these heads",
             )
             .await;
         // The evidence is both heads, and the first one stays.
-        world.refuses(EXACT, Exit::Tampering, "\n701\n").await;
+        world.refuses(EXACT, Exit::Divergence, "\n701\n").await;
         world
-            .refuses(EXACT, Exit::Tampering, &format!("\n{}\n", 301 + after))
+            .refuses(EXACT, Exit::Divergence, &format!("\n{}\n", 301 + after))
             .await;
         assert_eq!(world.last_head(0), Some(701));
     }
@@ -196,7 +197,7 @@ async fn a_log_that_went_back_is_refused_and_an_old_head_of_the_same_log_is_not(
     world.gets(EXACT).await;
     assert_eq!(world.last_head(0), Some(701), "the larger head is kept");
     world.lie(0, |node| node.entries.truncate(500));
-    world.refuses(EXACT, Exit::Tampering, "has gone back").await;
+    world.refuses(EXACT, Exit::Divergence, "has gone back").await;
     assert_eq!(world.last_head(0), Some(701));
 }
 
@@ -209,7 +210,7 @@ async fn a_damaged_head_is_not_taken_for_no_history() {
         .find(|name| name.ends_with(".json"))
         .unwrap();
     std::fs::write(world.places().heads.join(file), "").unwrap();
-    world.refuses(EXACT, Exit::Failed, "is damaged").await;
+    world.refuses(EXACT, Exit::Failure, "is damaged").await;
 }
 
 #[tokio::test]
@@ -219,7 +220,7 @@ async fn a_sum_that_was_pinned_is_demanded() {
     world
         .refuses(
             &format!("--sum {other} {EXACT}"),
-            Exit::Tampering,
+            Exit::Divergence,
             "the sum should be",
         )
         .await;
@@ -247,7 +248,7 @@ async fn logs_must_agree_and_all_must_answer() {
         node.entries[10] = other.to_text();
     });
     world
-        .refuses(EXACT, Exit::Tampering, "the logs do not agree")
+        .refuses(EXACT, Exit::Divergence, "the logs do not agree")
         .await;
 
     let world = World::new(nodes()).await;
@@ -266,7 +267,7 @@ async fn a_busy_server_is_asked_again_until_time_is_up() {
     world
         .refuses(
             &format!("--timeout 2s {EXACT}"),
-            Exit::Failed,
+            Exit::Failure,
             "waiting for b",
         )
         .await;
@@ -299,7 +300,7 @@ async fn the_list_of_logs_stands_in_for_the_arguments() {
     let run = || async { get(&args, &world.places(), &Talk::new()).await };
     let told = |refusal: Result<Installed, Refusal>| match refusal {
         Err(refusal) => (refusal.exit(), refusal.to_string()),
-        Ok(_) => (Exit::Done, String::new()),
+        Ok(_) => (Exit::Ok, String::new()),
     };
     let (exit, said) = told(run().await);
     assert!(exit == Exit::Usage && said.contains("[[log]]"), "{said}");
@@ -319,5 +320,5 @@ async fn the_list_of_logs_stands_in_for_the_arguments() {
         "{said}"
     );
     std::fs::write(world.places().config, list).unwrap();
-    assert_eq!(told(run().await).0, Exit::Done);
+    assert_eq!(told(run().await).0, Exit::Ok);
 }
