@@ -14,6 +14,8 @@
 
 mod database;
 pub mod dirhash;
+#[cfg(test)]
+pub(crate) mod fake;
 mod proof;
 mod verify;
 
@@ -296,3 +298,6 @@ fn escape(text: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests;
