@@ -170,7 +170,7 @@ impl Toolchains {
         if let Some(toolchain) = self.inner.find(goversion).await.map_err(ours)? {
             return Ok(toolchain);
         }
-        let (inner, wanted) = (Arc::clone(&self.inner), goversion.clone());
+        let (inner, wanted) = (Arc::clone(&self.inner), *goversion);
         let start = |tell: watch::Sender<Progress>| {
             async move {
                 let tell = |done, total| {
@@ -246,14 +246,14 @@ impl Toolchains {
 impl Inner {
     /// The toolchain, if it is in place and has its row.
     async fn find(&self, goversion: &GoVersion) -> anyhow::Result<Option<Toolchain>> {
-        let wanted = goversion.clone();
+        let wanted = *goversion;
         let Some(row) = self.store.read(move |rows| rows.toolchain(&wanted)).await? else {
             return Ok(None);
         };
         let root = self.dir.join(goversion.to_string());
         // Someone may have removed the folder to save space: then it is installed again.
         Ok(root.join("bin/go").exists().then(|| Toolchain {
-            goversion: goversion.clone(),
+            goversion: *goversion,
             root,
             h1: row.h1,
             targets: row.targets,
@@ -317,7 +317,7 @@ impl Inner {
             .context("cannot write the Go toolchain to disk")
             .map_err(ours)?;
         let toolchain = Toolchain {
-            goversion: goversion.clone(),
+            goversion: *goversion,
             root: self.dir.join(goversion.to_string()),
             h1,
             targets,
@@ -405,7 +405,7 @@ impl Inner {
             h1: toolchain.h1.clone(),
             targets: toolchain.targets.clone(),
         };
-        let goversion = toolchain.goversion.clone();
+        let goversion = toolchain.goversion;
         self.store
             .write(move |rows| rows.put_toolchain(&goversion, &row))
             .await

@@ -53,7 +53,7 @@ struct Serving {
     module: ModulePath,
     version: Version,
     log: Box<dyn Fn(&str) + Send + Sync>,
-    progress: Box<dyn Fn(&str, u64, Option<u64>) + Send + Sync>,
+    progress: Box<Progress>,
     notes: Arc<Mutex<Notes>>,
 }
 
@@ -71,6 +71,8 @@ enum Content {
     File(Kept),
 }
 
+/// Told a path, its bytes so far, and of how many.
+type Progress = dyn Fn(&str, u64, Option<u64>) + Send + Sync;
 type Body = BoxBody<Bytes, io::Error>;
 
 /// Connections at a time; the go command opens some ten.
@@ -355,3 +357,6 @@ async fn read_piece(kept: Kept, at: u64) -> io::Result<Option<Bytes>> {
     });
     Ok(Some(read.await.map_err(io::Error::other)?.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Out of scope: builds of strangers' code, which have walls around them ([`super::super`]). What is built here is our
 //! own, with a toolchain that the checksum database vouches for.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::Toolchain;
 use crate::model::{GoVersion, Sum, Target, Variant};
@@ -58,6 +59,9 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 /// Every run ends long before this, unless the toolchain hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often and how long to wait for a go command's file to be closed by others.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of output that are read.
 const OUTPUT_LIMIT: u64 = 64 << 10;
 
@@ -251,7 +255,9 @@ impl Run<'_> {
                 .env("GOOS", target.goos())
                 .env("GOARCH", target.goarch());
         }
-        let mut child = command.spawn().context("its go command cannot be run")?;
+        let mut child = spawn(&mut command)
+            .await
+            .context("its go command cannot be run")?;
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let done = tokio::time::timeout(PATIENCE, async {
@@ -270,6 +276,21 @@ impl Run<'_> {
             stderr.trim().chars().take(1000).collect::<String>()
         );
         Ok(stdout)
+    }
+}
+
+/// Starts a go command that was written a moment ago. A process that another thread is starting right now may still hold
+/// the file open for writing, as a copy of ours, and then the kernel says "text file busy" until it has got going.
+async fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let mut tries = 0;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && tries < BUSY_TRIES => {
+                tries += 1;
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn unpack(zip: &Path, into: &Path, prefix: &str) -> anyhow::Result<St
         }
     };
     let parts = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers
             .into_iter()
             .map(|worker| {
