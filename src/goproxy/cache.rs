@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::files::{Files, Kept};
+use super::files::{self, Files, Kept};
 use super::flights::{Flights, Progress};
 use super::{Client, FetchError, FileKind, LIST_LIMIT, VersionFile};
 use crate::model::ModulePath;
@@ -88,7 +88,7 @@ impl ModuleCache {
         client: Client,
         verify: Option<Arc<dyn Verify>>,
     ) -> anyhow::Result<ModuleCache> {
-        let files = Files::open(data.join("modules"), store, limit)
+        let files = Files::open(files::folder(data), store, limit)
             .await
             .context("cannot open the module cache")?;
         let brief = moka::future::Cache::builder()
@@ -284,7 +284,7 @@ async fn check_info(file: &VersionFile, content: &Path) -> Result<(), FetchError
 
 /// All bytes of a kept file that is known to be small.
 pub(super) async fn read_whole(kept: Kept) -> Result<Bytes, FetchError> {
-    super::files::blocking(move || {
+    files::blocking(move || {
         use std::os::unix::fs::FileExt as _;
         let mut body = vec![0; usize::try_from(kept.size)?];
         kept.file.read_exact_at(&mut body, 0)?;

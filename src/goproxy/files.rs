@@ -219,9 +219,14 @@ impl Files {
 
 const STAGING: &str = "new";
 
-/// Where the bytes of a hash are kept below a data directory.
+/// Where the cache of a data directory keeps the bytes with this SHA-256.
 pub fn kept_path(data: &Path, hash: &[u8; 32]) -> PathBuf {
-    place(&data.join("modules"), hash)
+    place(&folder(data), hash)
+}
+
+/// The cache's folder in a data directory.
+pub(super) fn folder(data: &Path) -> PathBuf {
+    data.join("modules")
 }
 
 fn place(dir: &Path, hash: &[u8; 32]) -> PathBuf {
