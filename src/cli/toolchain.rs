@@ -18,7 +18,7 @@ use crate::tlog::SignerKey;
 
 /// Things to do with Go toolchains.
 #[derive(Debug, clap::Args)]
-pub struct ToolchainArgs {
+pub struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -37,7 +37,7 @@ enum Command {
 ///
 /// # Errors
 /// If the toolchain cannot be had, is not the right one, or cannot build the corpus.
-pub async fn run(args: ToolchainArgs) -> anyhow::Result<Exit> {
+pub async fn run(args: &Args) -> anyhow::Result<Exit> {
     let Command::Check { goversion } = &args.command;
     let scratch = tempfile::Builder::new()
         .prefix("sumpeer-toolchain-")
