@@ -252,7 +252,10 @@ impl Inner {
         };
         let root = self.dir.join(goversion.to_string());
         // Someone may have removed the folder to save space: then it is installed again.
-        Ok(root.join("bin/go").exists().then(|| Toolchain {
+        if !root.join("bin/go").exists() {
+            return Ok(None);
+        }
+        Ok(Some(Toolchain {
             goversion: *goversion,
             root,
             h1: row.h1,

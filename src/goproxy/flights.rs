@@ -44,11 +44,14 @@ impl<T: Clone + Send + 'static> Flights<T> {
         loop {
             tokio::select! {
                 landed = &mut landing => return landed,
-                changed = news.changed(), if talking => {
-                    talking = changed.is_ok();
-                    let (done, total) = *news.borrow_and_update();
-                    progress(done, total);
-                }
+                changed = news.changed(), if talking => match changed {
+                    Ok(()) => {
+                        let (done, total) = *news.borrow_and_update();
+                        progress(done, total);
+                    }
+                    // Landed: all has been said.
+                    Err(_) => talking = false,
+                },
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use sumpeer::builder::toolchain::{Corpus, GoBounds, ToolchainError, Toolchains};
+use sumpeer::config::GoSumDb;
 use sumpeer::goproxy::{Client, ModuleCache, ProxyList, http_client};
 use sumpeer::metrics::Metrics;
 use sumpeer::model::GoVersion;
@@ -14,35 +15,23 @@ use sumpeer::tlog::SignerKey;
 
 /// A client of the proxies that the environment or the go command names.
 fn client() -> Client {
-    let list = std::env::var("GOPROXY")
-        .ok()
-        .filter(|list| !list.is_empty())
-        .unwrap_or_else(|| {
-            let output = std::process::Command::new("go")
-                .args(["env", "GOPROXY"])
-                .output()
-                .unwrap();
-            String::from_utf8(output.stdout).unwrap().trim().to_owned()
-        });
-    let list: ProxyList = list.parse().unwrap();
-    Client::new(list, http_client().unwrap())
+    let list = sumpeer::config::goproxy(None).expect("a module proxy is configured");
+    let list: ProxyList = list.parse().expect("GOPROXY has Go's syntax");
+    Client::new(list, http_client().expect("TLS roots are installed"))
 }
 
 fn store(data: &Path) -> Store {
-    let key = SignerKey::generate("test.example", [7; 32]).unwrap();
-    Store::open(data, sumpeer::log::forms(&key), Metrics::new()).unwrap()
+    let key = SignerKey::generate("test.example", [7; 32]).expect("a fine name");
+    Store::open(data, sumpeer::log::forms(&key), Metrics::new()).expect("the folder is new")
 }
 
+/// The database that the environment names, else the go command's default.
 fn sumdb(client: &Client, store: &Store) -> SumDb {
-    // As in Go's own source.
-    let key = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
-        .parse()
-        .unwrap();
-    SumDb::new(
-        Database::of_key(key).unwrap(),
-        client.clone(),
-        store.clone(),
-    )
+    let GoSumDb::Key(key) = sumpeer::config::gosumdb(None).expect("GOSUMDB has Go's syntax") else {
+        panic!("these tests need a checksum database, and GOSUMDB is off")
+    };
+    let database = Database::of_key(*key).expect("its name is an address");
+    SumDb::new(database, client.clone(), store.clone())
 }
 
 #[tokio::test]
