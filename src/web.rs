@@ -364,3 +364,6 @@ fn class(status: StatusCode) -> &'static str {
         _ => "5xx",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,11 +91,14 @@ async fn retry(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
 async fn page(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let state = call.state;
     let view = state.tally.view(spec).await?;
-    let ticket = state.builder.as_ref().and_then(|builder| builder.find(spec));
-    let progress = ticket.map(|ticket| ticket.progress.borrow().clone());
-    let answer = view.answer();
-    let failure = match answer {
-        Some(answer) if progress.is_none() => Some(results::explained(call, spec, answer).await),
+    let progress = state.builder.as_ref().and_then(|builder| builder.progress(spec));
+    let mut progress = progress.map(|progress| progress.borrow().clone());
+    let failure = match view.answer() {
+        // Building again settles no dispute; it may settle everything else.
+        Some(answer) if progress.is_none() || matches!(answer, Answer::Disputed(_)) => {
+            progress = None;
+            Some(results::explained(call, spec, answer).await)
+        }
         _ => None,
     };
     let status = match &failure {

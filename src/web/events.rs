@@ -39,8 +39,8 @@ pub(super) async fn follow(call: &Call<'_>, spec: &Spec) -> Result<Response<Body
     let running = ticket.map(|ticket| ticket.progress);
     let progress = match (view.answer(), running) {
         (Some(Answer::Record(row)), _) => return Ok(success(&row)),
-        (_, Some(progress)) => progress,
-        (Some(answer), None) => {
+        (None | Some(Answer::Waiting { .. } | Answer::CannotBuild { .. } | Answer::Absent(_)), Some(progress)) => progress,
+        (Some(answer), _) => {
             let error = results::explained(call, spec, answer).await;
             return Ok(response(Body::from(frame(&failure(&error)))));
         }
