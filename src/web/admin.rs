@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, Method, Response};
 use super::error::Error;
 use super::pages::{self, Base};
 use super::paths::Audience;
-use super::{State, claims, fresh, html, text, without_body};
+use super::{State, fresh, html, text, without_body};
 
 /// As Prometheus asks for it.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,7 +29,7 @@ struct Overview {
     base: Base,
     accepted: u64,
     claims: u64,
-    builds: Vec<(String, String)>,
+    builds: Vec<(String, &'static str)>,
     troubles: Vec<(String, String, u32, String)>,
 }
 
@@ -88,15 +88,17 @@ fn is_ours(authority: Option<String>, headers: &HeaderMap, bound: SocketAddr) ->
 
 async fn overview(state: &State) -> Result<Response<Body>, Error> {
     let troubles = state.store.read(|reader| reader.troubles(TROUBLES)).await?;
-    let builds = claims::builds(state);
+    let mut builds = Vec::new();
+    if let Some(builder) = &state.builder {
+        let now = builder.snapshot();
+        builds.extend(now.running.iter().map(|build| (build.spec.to_string(), "running")));
+        builds.extend(now.waiting.iter().map(|build| (build.spec.to_string(), "queued")));
+    }
     let page = Overview {
         base: Base::of(state),
         accepted: state.accepted.size().get(),
         claims: state.claims.size().get(),
-        builds: builds
-            .iter()
-            .map(|(spec, progress)| (spec.to_string(), claims::position(progress).0.to_owned()))
-            .collect(),
+        builds,
         troubles: troubles
             .into_iter()
             .map(|trouble| (trouble.spec, trouble.detail, trouble.tries, pages::time(trouble.next_at)))

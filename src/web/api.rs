@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::paths::{Api, Form};
-use super::{Call, claims, events, fresh, text, tlog};
-use crate::builder::Progress;
+use super::{Call, events, fresh, text, tlog};
+use crate::builder::{Progress, RunningBuild, WaitingBuild};
 use crate::model::SpecQuery;
 use crate::quorum::Word;
 use crate::store::{LogId, RecordRow};
@@ -177,8 +177,12 @@ fn word(word: &PartyWord) -> Value {
 async fn queue(call: &Call<'_>) -> Result<Value, Error> {
     let page = Page::of(call)?;
     let troubles = call.state.store.read(|reader| reader.troubles(LONGEST)).await?;
-    let builds = claims::builds(call.state);
-    let mut items: Vec<Value> = builds.iter().map(|(spec, progress)| build(&spec.to_string(), progress)).collect();
+    let mut items = Vec::new();
+    if let Some(builder) = &call.state.builder {
+        let now = builder.snapshot();
+        items.extend(now.running.iter().map(running));
+        items.extend(now.waiting.iter().map(waiting));
+    }
     items.extend(troubles.iter().map(|trouble| {
         json!({
             "spec": trouble.spec, "state": "backoff", "detail": trouble.detail, "tries": trouble.tries,
@@ -192,19 +196,20 @@ async fn queue(call: &Call<'_>) -> Result<Value, Error> {
     Ok(json!({"items": items, "next": next}))
 }
 
-fn build(spec: &str, progress: &Progress) -> Value {
-    let (state, position) = claims::position(progress);
-    let mut object = json!({"spec": spec, "state": state});
-    match progress {
-        Progress::Queued { .. } => object["position"] = position.into(),
-        Progress::Running { phase, done, total, .. } => {
-            object["phase"] = events::phase_name(*phase).into();
-            object["done"] = (*done).into();
-            if let Some(total) = total {
-                object["total"] = (*total).into();
-            }
+fn waiting(build: &WaitingBuild) -> Value {
+    let (spec, since) = (build.spec.to_string(), build.since.as_second());
+    json!({"spec": spec, "state": "queued", "since": rfc3339(since), "position": build.position})
+}
+
+fn running(build: &RunningBuild) -> Value {
+    let (spec, since) = (build.spec.to_string(), build.since.as_second());
+    let mut object = json!({"spec": spec, "state": "running", "since": rfc3339(since)});
+    if let Progress::Running { phase, done, total, .. } = &build.progress {
+        object["phase"] = events::phase_name(*phase).into();
+        object["done"] = (*done).into();
+        if let Some(total) = total {
+            object["total"] = (*total).into();
         }
-        Progress::Done => {}
     }
     object
 }

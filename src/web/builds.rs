@@ -91,8 +91,8 @@ async fn retry(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
 async fn page(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let state = call.state;
     let view = state.tally.view(spec).await?;
-    let progress = state.builder.as_ref().and_then(|builder| builder.progress(spec));
-    let mut progress = progress.map(|progress| progress.borrow().clone());
+    let progress = state.builder.as_ref().and_then(|builder| builder.find(spec));
+    let mut progress = progress.map(|ticket| ticket.progress.borrow().clone());
     let failure = match view.answer() {
         // Building again settles no dispute; it may settle everything else.
         Some(answer) if progress.is_none() || matches!(answer, Answer::Disputed(_)) => {

@@ -104,7 +104,7 @@ pub(super) async fn want(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
 }
 
 /// A build's state in one word, and its place in the queue.
-pub(super) fn position(progress: &Progress) -> (&'static str, Option<usize>) {
+fn position(progress: &Progress) -> (&'static str, Option<usize>) {
     match progress {
         Progress::Queued { position } => ("queued", Some(*position)),
         Progress::Running { .. } => ("running", Some(0)),

@@ -5,6 +5,7 @@
 //! look. The stream ends with the build, with the node, or after a while; a client comes back by itself.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,7 +20,7 @@ use super::error::Error;
 use super::{Call, State, fresh, results};
 use crate::builder::{Phase, Priority, Progress};
 use crate::model::Spec;
-use crate::store::RecordRow;
+use crate::store::{Published, RecordRow};
 use crate::tally::{Answer, View};
 
 /// Silence is broken by a comment this often.
@@ -35,8 +36,7 @@ const LIFE: Duration = Duration::from_secs(1800);
 pub(super) async fn follow(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let state = call.state;
     let view = state.tally.view(spec).await?;
-    let ticket = state.builder.as_ref().and_then(|builder| builder.find(spec));
-    let running = ticket.map(|ticket| ticket.progress);
+    let running = state.builder.as_ref().and_then(|builder| builder.find(spec)).map(|ticket| ticket.progress);
     let progress = match (view.answer(), running) {
         (Some(Answer::Record(row)), _) => return Ok(success(&row)),
         (None | Some(Answer::Waiting { .. } | Answer::CannotBuild { .. } | Answer::Absent(_)), Some(progress)) => progress,
@@ -57,6 +57,8 @@ pub(super) async fn follow(call: &Call<'_>, spec: &Spec) -> Result<Response<Body
         state: state.clone(),
         spec: spec.clone(),
         progress: Some(progress),
+        heads: state.accepted.subscribe(),
+        grown: false,
         sent: None,
         ends: Instant::now() + LIFE,
         over: false,
@@ -85,6 +87,10 @@ struct Following {
     spec: Spec,
     /// None once the build has ended and only others are awaited.
     progress: Option<watch::Receiver<Progress>>,
+    /// A record may come of others' words as well.
+    heads: watch::Receiver<Arc<Published>>,
+    /// The log has grown since the last look.
+    grown: bool,
     sent: Option<Value>,
     ends: Instant,
     over: bool,
@@ -129,24 +135,30 @@ impl Following {
 
     /// Waits for something to look at.
     async fn news(&mut self, until: Instant) {
-        match &mut self.progress {
-            Some(progress) => {
-                // An end of the channel is news as well: the build is over.
-                if let Ok(Err(_)) = tokio::time::timeout_at(until, progress.changed()).await {
-                    self.progress = None;
-                }
+        let until = if self.progress.is_some() { until } else { until.min(Instant::now() + LOOK) };
+        let progress = async {
+            match &mut self.progress {
+                Some(progress) => progress.changed().await,
+                None => std::future::pending().await,
             }
-            None => tokio::time::sleep_until(until.min(Instant::now() + LOOK)).await,
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            Ok(()) = self.heads.changed() => self.grown = true,
+            // An end of the channel is news as well: the build is over.
+            changed = progress => if changed.is_err() { self.progress = None },
         }
     }
 
     /// What to tell now; none if the store cannot say.
     async fn look(&mut self) -> Option<Value> {
-        if let Some(progress) = &mut self.progress {
-            let now = progress.borrow_and_update().clone();
-            if now != Progress::Done {
-                return Some(update(&now));
-            }
+        let progress = self.progress.as_mut().map(|progress| progress.borrow_and_update().clone());
+        let progress = progress.filter(|progress| *progress != Progress::Done);
+        if let (Some(progress), false) = (&progress, self.grown) {
+            return Some(update(progress));
+        }
+        self.grown = false;
+        if progress.is_none() {
             self.progress = None;
         }
         let view = match self.state.tally.view(&self.spec).await {
@@ -156,12 +168,17 @@ impl Following {
                 return None;
             }
         };
-        let answer = view.answer();
-        self.over = answer.is_some();
-        Some(match answer {
-            Some(Answer::Record(row)) => succeeded(&row),
-            Some(answer) => failure(&answer.into()),
-            None => awaited(&view),
+        Some(match (view.answer(), &progress) {
+            (Some(Answer::Record(row)), _) => {
+                self.over = true;
+                succeeded(&row)
+            }
+            (_, Some(progress)) => update(progress),
+            (Some(answer), None) => {
+                self.over = true;
+                failure(&answer.into())
+            }
+            (None, None) => awaited(&view),
         })
     }
 }
@@ -218,5 +235,25 @@ pub(super) fn phase_name(phase: Phase) -> &'static str {
         Phase::Modules => "modules",
         Phase::Compile => "compile",
         Phase::Voters => "voters",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn updates() {
+        let check = |progress: Progress, want: &str| assert_eq!(frame(&update(&progress)), want);
+        check(
+            Progress::Queued { position: 3 },
+            "event: update\ndata: {\"Kind\":\"QueuePosition\",\"QueuePosition\":3}\n\n",
+        );
+        let lines = vec!["a\nline".to_owned()];
+        check(
+            Progress::Running { phase: Phase::Toolchain, done: 5, total: Some(10), lines },
+            "event: update\ndata: {\"Kind\":\"QueuePosition\",\"QueuePosition\":0,\"Phase\":\"toolchain\",\"Done\":5,\
+             \"Total\":10,\"Lines\":[\"a\\nline\"]}\n\n",
+        );
     }
 }

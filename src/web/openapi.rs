@@ -169,7 +169,8 @@ fn schemas() -> Value {
         })),
         "Build": object(&["spec", "state"], json!({
             "spec": string("Of what."),
-            "state": {"enum": ["queued", "running", "done", "backoff"]},
+            "state": {"enum": ["queued", "running", "backoff"]},
+            "since": time("When it was asked for."),
             "position": integer("Builds before this one."),
             "phase": {"enum": ["toolchain", "modules", "compile", "voters"]},
             "done": integer("Progress of the phase."),

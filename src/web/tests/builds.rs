@@ -6,7 +6,7 @@ use axum::http::{Method, StatusCode};
 use http_body_util::BodyExt;
 
 use super::world::{SPEC, World, request};
-use crate::builder::{Phase, Priority, Progress};
+use crate::builder::Priority;
 use crate::model::Class;
 use crate::web::server::Client;
 
@@ -132,15 +132,7 @@ async fn events_tell_a_build_from_queue_to_end() {
         Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
     };
     assert!(next().await.unwrap().contains("\"Kind\":\"QueuePosition\""));
-    let running = Progress::Running {
-        phase: Phase::Toolchain, done: 5, total: Some(10), lines: vec!["a\nline".to_owned()],
-    };
-    world.builder.tell(&SPEC.parse().unwrap(), running);
-    let frame = next().await.unwrap();
-    assert_eq!(frame, "event: update\ndata: {\"Kind\":\"QueuePosition\",\"QueuePosition\":0,\"Phase\":\"toolchain\",\
-        \"Done\":5,\"Total\":10,\"Lines\":[\"a\\nline\"]}\n\n");
     let sum = world.built(SPEC, b"a binary").await;
-    world.builder.tell(&SPEC.parse().unwrap(), Progress::Done);
     let frame = next().await.unwrap();
     assert!(frame.contains(&format!("\"Kind\":\"Success\",\"Sum\":\"{sum}\"")), "{frame}");
     assert_eq!(next().await, None);
@@ -208,5 +200,5 @@ async fn a_queue_is_joined() {
     world.builder.submit(&SPEC.parse().unwrap(), Priority::Voter).unwrap();
     let page = world.browse(&format!("/{SPEC}")).await;
     assert!(page.text().contains("Waiting"), "{}", page.text());
-    assert_eq!(world.builder.queue().len(), 1);
+    assert_eq!(world.builder.snapshot().waiting.len(), 1);
 }

@@ -231,5 +231,5 @@ async fn hostile_paths_are_not_there_and_never_our_fault() {
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
     }
     assert_eq!(world.state.log(LogId::Claims).size().get(), 2);
-    assert!(world.builder.queue().is_empty(), "none of these starts a build");
+    assert!(world.builder.snapshot().waiting.is_empty(), "none of these starts a build");
 }

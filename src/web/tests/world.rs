@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tower::ServiceExt;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 use crate::binaries::Binaries;
-use crate::builder::Builder;
+use crate::builder::{self, BuildLimits, Builder};
 use crate::builder::toolchain::Toolchains;
 use crate::goproxy::{Client as Proxy, ModuleCache};
 use crate::log::{Log, forms};
@@ -86,7 +87,7 @@ impl World {
         let modules = ModuleCache::open(data.path(), 1 << 30, store.clone(), proxy.clone(), None).await.unwrap();
         let bounds = Default::default();
         let toolchains = Toolchains::open(data.path(), store.clone(), proxy.clone(), None, bounds).await.unwrap();
-        let (builder, _reports) = Builder::new();
+        let builder = builder(data.path(), &toolchains, &modules, &binaries, &metrics).await;
         let vkey = key.verifier().to_string();
         let own = Voter { name: "test.example".to_owned(), vkey, source: "self" };
         let mut voters = vec![own.clone()];
@@ -190,7 +191,7 @@ impl World {
     }
 
     pub(super) fn is_asked_for(&self, spec: &str) -> bool {
-        self.builder.progress(&spec.parse::<Spec>().unwrap()).is_some()
+        self.builder.find(&spec.parse::<Spec>().unwrap()).is_some()
     }
 }
 
@@ -206,6 +207,32 @@ async fn read(response: Response<Body>) -> Answer {
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     Answer { status: head.status, headers: head.headers, body }
+}
+
+/// A builder whose queue nobody works off.
+async fn builder(
+    data: &Path,
+    toolchains: &Toolchains,
+    modules: &ModuleCache,
+    binaries: &Binaries,
+    metrics: &Metrics,
+) -> Builder {
+    let settings = builder::Settings {
+        data: data.to_owned(),
+        helper: std::env::current_exe().unwrap(),
+        sandbox: builder::sandbox::Choice::None,
+        max_builds: NonZeroUsize::MIN,
+        limits: BuildLimits { time: Duration::from_secs(1), memory: 1 << 30, output: 1 << 20, binary: 1 << 30 },
+        gosumdb: None,
+    };
+    let parts = builder::Parts {
+        toolchains: toolchains.clone(),
+        modules: modules.clone(),
+        binaries: binaries.clone(),
+        metrics: metrics.clone(),
+    };
+    let (builder, _, _) = Builder::new(settings, parts, CancellationToken::new()).await.unwrap();
+    builder
 }
 
 fn gz(bytes: &[u8]) -> Vec<u8> {
