@@ -41,7 +41,7 @@ pub(super) struct World {
     pub(super) voters: Vec<Voter>,
     app: Router,
     pub(super) builder: Builder,
-    pub(super) data: TempDir,
+    _data: TempDir,
 }
 
 /// An answer, read to its end.
@@ -96,7 +96,7 @@ impl World {
             Voter { name: (*name).to_owned(), vkey, source: "claims" }
         }));
         let tally = Tally::new(
-            store.clone(), builder.clone(), binaries.clone(), metrics.clone(), own.clone(), voters.clone(),
+            store.clone(), builder.clone(), binaries.clone(), own.clone(), voters.clone(),
         );
         let state = State::new(Parts {
             accepted: Log::new(&store, LogId::Accepted),
@@ -125,7 +125,7 @@ impl World {
             lookup_wait: Duration::from_millis(200),
             stop: CancellationToken::new(),
         });
-        World { app: router(state.clone()), state, own, voters, builder, data }
+        World { app: router(state.clone()), state, own, voters, builder, _data: data }
     }
 
     pub(super) async fn send(&self, request: Request) -> Answer {
@@ -219,7 +219,7 @@ async fn builder(
 ) -> Builder {
     let settings = builder::Settings {
         data: data.to_owned(),
-        helper: std::env::current_exe().unwrap(),
+        helper: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/idle-helper"),
         sandbox: builder::sandbox::Choice::None,
         max_builds: NonZeroUsize::MIN,
         limits: BuildLimits { time: Duration::from_secs(1), memory: 1 << 30, output: 1 << 20, binary: 1 << 30 },
