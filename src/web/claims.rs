@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::error::Error;
 use super::paths::Form;
-use super::{Call, State, files, fresh, read_body, tlog};
+use super::{Call, files, fresh, read_body, tlog};
 use crate::builder::{Priority, Progress};
 use crate::model::{Claim, Finding, Spec, SpecQuery};
 use crate::store::LogId;
@@ -110,18 +110,4 @@ fn position(progress: &Progress) -> (&'static str, Option<usize>) {
         Progress::Running { .. } => ("running", Some(0)),
         Progress::Done => ("done", None),
     }
-}
-
-/// What builds now and what waits, in this order.
-pub(super) fn builds(state: &State) -> Vec<(Spec, Progress)> {
-    let Some(builder) = &state.builder else {
-        return Vec::new();
-    };
-    let snapshot = builder.snapshot();
-    let running = snapshot.running.into_iter().map(|build| (build.spec, build.progress));
-    let waiting = snapshot.waiting.into_iter().map(|build| {
-        let position = build.position;
-        (build.spec, Progress::Queued { position })
-    });
-    running.chain(waiting).collect()
 }
