@@ -46,7 +46,7 @@ use crate::store::BinaryRow;
 pub use progress::{Phase, Progress};
 pub use queue::{Priority, QueueFull};
 
-use home::Homes;
+use home::{Home, Homes};
 use progress::Reporter;
 use queue::Queue;
 use sandbox::{Limits, Sandbox};
@@ -355,8 +355,11 @@ impl Inner {
     async fn run(self: Arc<Inner>, reports: mpsc::Sender<BuildReport>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut builds = JoinSet::new();
         let mut specs: HashMap<Id, Spec> = HashMap::new();
+        // Removing a home takes longer than people like to wait for the next build.
+        let mut removals: JoinSet<()> = JoinSet::new();
         loop {
             while builds.len() < self.max_builds
+                && removals.len() <= self.max_builds
                 && !stop.is_cancelled()
                 && let Some(spec) = self.take()
             {
@@ -368,8 +371,9 @@ impl Inner {
                 () = self.bell.notified() => {}
                 () = stop.cancelled() => break,
                 Some(ended) = builds.join_next_with_id() => match ended {
-                    Ok((id, ())) => {
+                    Ok((id, home)) => {
                         specs.remove(&id);
+                        removals.spawn_blocking(|| drop(home));
                     }
                     Err(error) => {
                         let spec = specs.remove(&error.id());
@@ -380,20 +384,29 @@ impl Inner {
                         }
                     }
                 },
+                Some(_) = removals.join_next() => {}
             }
         }
+        // Homes of builds that are cut off go with their values; what is left goes at the next start.
         while builds.join_next().await.is_some() {}
+        while removals.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// One build, and its report.
-    async fn build(self: Arc<Inner>, spec: Spec, reports: mpsc::Sender<BuildReport>, stop: CancellationToken) {
+    /// One build, and its report. Returns the home, to be removed.
+    async fn build(
+        self: Arc<Inner>,
+        spec: Spec,
+        reports: mpsc::Sender<BuildReport>,
+        stop: CancellationToken,
+    ) -> Option<Home> {
         let begin = Instant::now();
-        let Some(progress) = self.queue().find(&spec).map(|waiters| waiters.progress.clone()) else { return };
+        let Some(progress) = self.queue().find(&spec).map(|waiters| waiters.progress.clone()) else { return None };
         // Whatever happens, those who wait are told.
         let finished = Finished { build: Some((Arc::clone(&self), spec.clone())) };
         let made = self.workshop.build(&spec, &Reporter::new(progress), &stop).await;
-        let Made { outcome: Some(outcome), log_gz, toolchain_h1, home } = made else { return };
+        let Made { outcome, log_gz, toolchain_h1, home } = made;
+        let Some(outcome) = outcome else { return home };
         let outcome = self.tries.lock().unwrap_or_else(PoisonError::into_inner).judge(&spec, outcome);
         self.metrics.build_ended(outcome.kind(), begin.elapsed());
         let report = BuildReport {
@@ -408,8 +421,7 @@ impl Inner {
         };
         // An error means that the node is stopping: the build is done again after the start.
         let _ = reports.send(report).await;
-        // After the report: it takes longer than people like to wait.
-        let _ = spawn_blocking(|| drop(home)).await;
+        home
     }
 
     fn take(&self) -> Option<Spec> {

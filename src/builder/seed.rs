@@ -86,9 +86,7 @@ impl Seeds {
         stop: &CancellationToken,
         said: impl FnMut(&[u8]),
     ) -> anyhow::Result<Lease> {
-        let slot = Arc::clone(
-            self.slots().entry((goversion.clone(), target)).or_default(),
-        );
+        let slot = Arc::clone(self.slots().entry((*goversion, target)).or_default());
         slot.get_or_try_init(|| self.find_or_make(toolchain, goversion, target, stop, said)).await?;
         let lease = Lease { slot };
         if let Some(path) = lease.path() {

@@ -41,6 +41,8 @@ struct World {
 
 impl World {
     async fn new(choice: Choice) -> World {
+        // With --nocapture: where the time goes.
+        let _ = tracing_subscriber::fmt().try_init();
         let data = tempfile::tempdir().unwrap();
         let path: &Path = data.path();
         let key = SignerKey::generate("test.example", [7; 32]).unwrap();
