@@ -254,6 +254,9 @@ impl Run<'_> {
             command
                 .env("GOOS", target.goos())
                 .env("GOARCH", target.goarch());
+        } else if let Some(path) = std::env::var_os("PATH") {
+            // Asked for its targets, an old toolchain runs `uname`.
+            command.env("PATH", path);
         }
         let mut child = spawn(&mut command)
             .await
