@@ -6,21 +6,22 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use sha2::{Digest, Sha256};
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::model::Sum;
 use crate::store::BinaryRow;
 
-/// Uncompressed bytes of a gzip member. A file of several members is one gzip file (RFC 1952, 2.2),
-/// and members can be compressed side by side.
-const MEMBER: usize = 2 << 20;
+/// Uncompressed bytes of a piece. Pieces are compressed side by side, each to whole bytes of one
+/// deflate stream; several gzip members would be simpler, but not every client reads more than one.
+const PIECE: usize = 2 << 20;
+/// Deflate, no flags, no time, no extra flags, an unknown system.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// Compressing must not hold up the claim: a low level is several times faster than the default for some percent
 /// of size.
 const LEVEL: Compression = Compression::new(3);
-/// Members that may be in work or waiting to be written: bounds memory.
+/// Pieces that may be in work or waiting to be written: bounds memory.
 const AHEAD: usize = 4;
 
 /// A binary that is compressed but not yet in place.
@@ -73,19 +74,22 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Compresses member by member on two threads while this one reads, hashes and writes. Returns size
-/// and SHA-256 of what was read.
+/// Compresses on two threads while this one reads, hashes and writes. Returns size and SHA-256 of what
+/// was read. The output is one gzip member (RFC 1952) without name or time.
 fn compress(source: &mut impl Read, sink: &mut impl Write) -> io::Result<(u64, [u8; 32])> {
+    let ended = || io::Error::other("a compressor ended");
     let mut hasher = Sha256::new();
+    let mut crc = Crc::new();
     let mut size = 0;
+    sink.write_all(&GZIP_HEADER)?;
     thread::scope(|scope| {
         let workers: Vec<_> = (0..2)
             .map(|_| {
-                let (to, jobs) = mpsc::sync_channel::<Vec<u8>>(AHEAD);
-                let (done, from) = mpsc::sync_channel::<io::Result<Vec<u8>>>(AHEAD);
+                let (to, jobs) = mpsc::sync_channel::<(Vec<u8>, bool)>(AHEAD);
+                let (done, from) = mpsc::sync_channel(AHEAD);
                 scope.spawn(move || {
-                    for plain in jobs {
-                        if done.send(member(&plain)).is_err() {
+                    for (plain, last) in jobs {
+                        if done.send(deflate(&plain, last)).is_err() {
                             break;
                         }
                     }
@@ -93,40 +97,58 @@ fn compress(source: &mut impl Read, sink: &mut impl Write) -> io::Result<(u64, [
                 (to, from)
             })
             .collect();
-        let (mut given, mut taken) = (0usize, 0usize);
-        let mut ended = false;
-        while !ended || taken < given {
-            if !ended && given - taken < AHEAD {
-                let mut plain = Vec::with_capacity(MEMBER);
-                source
-                    .by_ref()
-                    .take(MEMBER as u64)
-                    .read_to_end(&mut plain)?;
-                ended = plain.len() < MEMBER;
-                // An empty file is one empty member.
-                if !plain.is_empty() || given == 0 {
-                    hasher.update(&plain);
-                    size += plain.len() as u64;
-                    workers[given % 2]
-                        .0
-                        .send(plain)
-                        .map_err(|_| io::Error::other("a compressor ended"))?;
-                    given += 1;
-                }
+        let (mut given, mut taken) = (0, 0);
+        let mut last = false;
+        while !last || taken < given {
+            if !last && given - taken < AHEAD {
+                let mut plain = Vec::with_capacity(PIECE);
+                source.by_ref().take(PIECE as u64).read_to_end(&mut plain)?;
+                last = plain.len() < PIECE;
+                hasher.update(&plain);
+                size += plain.len() as u64;
+                workers[given % 2]
+                    .0
+                    .send((plain, last))
+                    .map_err(|_| ended())?;
+                given += 1;
             } else {
-                let member = workers[taken % 2].1.recv();
-                sink.write_all(&member.map_err(|_| io::Error::other("a compressor ended"))??)?;
+                let (bytes, of_piece) = workers[taken % 2].1.recv().map_err(|_| ended())??;
+                sink.write_all(&bytes)?;
+                crc.combine(&of_piece);
                 taken += 1;
             }
         }
-        Ok((size, hasher.finalize().into()))
-    })
+        Ok::<_, io::Error>(())
+    })?;
+    sink.write_all(&crc.sum().to_le_bytes())?;
+    // The size is kept modulo 2^32, as the format has it.
+    sink.write_all(&crc.amount().to_le_bytes())?;
+    Ok((size, hasher.finalize().into()))
 }
 
-fn member(plain: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 2), LEVEL);
-    encoder.write_all(plain)?;
-    encoder.finish()
+/// Deflates a piece. All but the last end at a byte with nothing held back, so that the next can follow.
+fn deflate(plain: &[u8], last: bool) -> io::Result<(Vec<u8>, Crc)> {
+    let mut crc = Crc::new();
+    crc.update(plain);
+    let flush = if last {
+        FlushCompress::Finish
+    } else {
+        FlushCompress::Sync
+    };
+    let mut compress = Compress::new(LEVEL, false);
+    let mut bytes = Vec::with_capacity(plain.len() / 2 + 64);
+    loop {
+        let read = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
+        let room = bytes.capacity();
+        let status = compress
+            .compress_vec(&plain[read..], &mut bytes, flush)
+            .map_err(io::Error::other)?;
+        // A flush is complete once it leaves room in the output.
+        if status == Status::StreamEnd || (!last && bytes.len() < room) {
+            return Ok((bytes, crc));
+        }
+        bytes.reserve(PIECE / 4);
+    }
 }
 
 /// Counts and hashes what is written through it.
@@ -165,14 +187,14 @@ impl Write for Hashing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use flate2::read::MultiGzDecoder;
+    use flate2::read::GzDecoder;
 
     use super::*;
 
     #[test]
     fn what_is_staged_unpacks_to_what_was_given() {
         let folder = tempfile::tempdir().expect("a folder");
-        for size in [0, 1, MEMBER - 1, MEMBER, MEMBER + 1, 5 * MEMBER + 7] {
+        for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 7] {
             let plain: Vec<u8> = (0..size)
                 .map(|i| u8::try_from(i * i % 251).expect("below 251"))
                 .collect();
@@ -189,7 +211,7 @@ mod tests {
                 (gz.len() as u64, Sha256::digest(&gz).into())
             );
             let mut unpacked = Vec::new();
-            MultiGzDecoder::new(gz.as_slice())
+            GzDecoder::new(gz.as_slice())
                 .read_to_end(&mut unpacked)
                 .expect("gzip");
             assert!(unpacked == plain, "size {size}");

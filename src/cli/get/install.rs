@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use flate2::write::GzDecoder;
+use flate2::write::MultiGzDecoder;
 use indicatif::ProgressBar;
 use reqwest::Response;
 use sha2::{Digest as _, Sha256};
@@ -121,7 +121,7 @@ async fn download(
     let sink = if let Some(response) = wire.file(record, true).await? {
         // What does not compress grows a little; ten times that is still bounded.
         let limit = record.size + record.size / 100 + (64 << 10);
-        let mut decoder = GzDecoder::new(sink);
+        let mut decoder = MultiGzDecoder::new(sink);
         let written = stream(wire, response, limit, &mut decoder).await?;
         // Own trouble first: a full disk is no reason to accuse anybody.
         decoder.get_mut().own_trouble()?;
