@@ -49,7 +49,9 @@ impl Default for Settings {
 
 /// The networks of this machine alone.
 pub fn loopback() -> Vec<IpNet> {
-    ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("a network")).to_vec()
+    ["127.0.0.0/8", "::1/128"]
+        .map(|net| net.parse().expect("a network"))
+        .to_vec()
 }
 
 /// Budgets of all subnets. Cloning gives another handle to the same ones.
@@ -65,9 +67,9 @@ struct Inner {
 impl Limits {
     /// All budgets full.
     pub fn new(settings: Settings) -> Limits {
-        let burst = settings.requests_per_second.saturating_mul(
-            NonZeroU32::new(BURST_SECONDS).expect("a constant that is not 0"),
-        );
+        let burst = settings
+            .requests_per_second
+            .saturating_mul(NonZeroU32::new(BURST_SECONDS).expect("a constant that is not 0"));
         let requests = Quota::per_second(settings.requests_per_second).allow_burst(burst);
         let builds = Quota::per_hour(settings.build_starts_per_hour);
         Limits(Arc::new(Inner {
@@ -88,7 +90,9 @@ impl Limits {
                 break;
             }
             // A proxy that writes no address hides its client: then it is the client.
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+            let Ok(address) = hop.trim().parse::<IpAddr>() else {
+                break;
+            };
             client = address.to_canonical();
         }
         client
@@ -145,9 +149,9 @@ fn within(networks: &[IpNet], address: IpAddr) -> bool {
 fn subnet(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & !0xff)),
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !((1 << (128 - 56)) - 1)))
-        }
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & !((1 << (128 - 56)) - 1),
+        )),
     }
 }
 
@@ -206,14 +210,22 @@ mod tests {
             for value in forwarded {
                 headers.append("x-forwarded-for", HeaderValue::from_static(value));
             }
-            assert_eq!(limits.client(ip(peer), &headers), ip(want), "{peer} {forwarded:?}");
+            assert_eq!(
+                limits.client(ip(peer), &headers),
+                ip(want),
+                "{peer} {forwarded:?}"
+            );
         };
         check("192.0.2.1", &[], "192.0.2.1");
         check("192.0.2.1", &["203.0.113.1"], "192.0.2.1");
         check("10.0.0.1", &[], "10.0.0.1");
         check("10.0.0.1", &["203.0.113.1"], "203.0.113.1");
         check("10.0.0.1", &["127.0.0.1, 203.0.113.1"], "203.0.113.1");
-        check("10.0.0.1", &["127.0.0.1, 203.0.113.1, 10.9.9.9"], "203.0.113.1");
+        check(
+            "10.0.0.1",
+            &["127.0.0.1, 203.0.113.1, 10.9.9.9"],
+            "203.0.113.1",
+        );
         check("10.0.0.1", &["203.0.113.1", "10.9.9.9"], "203.0.113.1");
         check("10.0.0.1", &["unknown"], "10.0.0.1");
         check("10.0.0.1", &["::ffff:127.0.0.1"], "127.0.0.1");

@@ -77,8 +77,18 @@ fn parameter(name: &str, place: &str, description: &str, schema: Value) -> Value
 
 fn paging() -> Vec<Value> {
     vec![
-        parameter("after", "query", "The `next` of the page before.", json!({"type": "string"})),
-        parameter("limit", "query", "Items a page.", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+        parameter(
+            "after",
+            "query",
+            "The `next` of the page before.",
+            json!({"type": "string"}),
+        ),
+        parameter(
+            "limit",
+            "query",
+            "Items a page.",
+            json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
+        ),
     ]
 }
 
@@ -87,10 +97,13 @@ fn reference(name: &str) -> Value {
 }
 
 fn list(name: &str) -> Value {
-    object(&["items", "next"], json!({
-        "items": {"type": "array", "items": reference(name)},
-        "next": {"type": ["string", "null"], "description": "For `after`; null on the last page."},
-    }))
+    object(
+        &["items", "next"],
+        json!({
+            "items": {"type": "array", "items": reference(name)},
+            "next": {"type": ["string", "null"], "description": "For `after`; null on the last page."},
+        }),
+    )
 }
 
 fn object(required: &[&str], properties: Value) -> Value {

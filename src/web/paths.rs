@@ -38,7 +38,10 @@ pub(super) enum Route {
     /// This node's claim on a spec.
     ClaimLookup(SpecQuery),
     /// The bytes behind a claim.
-    ClaimFile { number: u64, gz: bool },
+    ClaimFile {
+        number: u64,
+        gz: bool,
+    },
     Want,
     Api(Api),
     Badge(SpecQuery),
@@ -102,7 +105,11 @@ pub(super) enum Audience {
 
 /// Whom a path is for, by its beginning as it came.
 pub(super) fn audience(path: &str) -> Audience {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let first = path
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or_default();
     match first {
         "tlog" | "log" | "claims" => Audience::Log,
         "api" => Audience::Api,
@@ -120,7 +127,9 @@ pub(super) fn route(path: &str) -> Result<Route, Nowhere> {
         .decode_utf8()
         .map_err(|_| Nowhere::Malformed("the path is not UTF-8".to_owned()))?;
     if path.chars().any(char::is_control) {
-        return Err(Nowhere::Malformed("the path has a control character".to_owned()));
+        return Err(Nowhere::Malformed(
+            "the path has a control character".to_owned(),
+        ));
     }
     let path = path.strip_prefix('/').ok_or(Nowhere::Unknown)?;
     let (first, rest) = match path.split_once('/') {
@@ -176,7 +185,10 @@ fn claims(rest: &str) -> Option<Result<Route, Nowhere>> {
             Some(digits) => (digits, true),
             None => (name, false),
         };
-        return Some(Ok(Route::ClaimFile { number: number(digits)?, gz }));
+        return Some(Ok(Route::ClaimFile {
+            number: number(digits)?,
+            gz,
+        }));
     }
     c2sp(LogId::Claims, rest).map(Ok)
 }
@@ -283,15 +295,29 @@ pub(super) fn number(digits: &str) -> Option<u64> {
     if !canonical || digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok().filter(|number| i64::try_from(*number).is_ok())
+    digits
+        .parse()
+        .ok()
+        .filter(|number| i64::try_from(*number).is_ok())
 }
 
 /// A text as part of a URL's path: everything that could end or change the path is encoded.
 pub(super) fn encode(text: &str) -> String {
     use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-    const UNSAFE: &AsciiSet =
-        &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}').add(b'%')
-            .add(b'\\').add(b'^').add(b'|');
+    const UNSAFE: &AsciiSet = &CONTROLS
+        .add(b' ')
+        .add(b'"')
+        .add(b'#')
+        .add(b'<')
+        .add(b'>')
+        .add(b'?')
+        .add(b'`')
+        .add(b'{')
+        .add(b'}')
+        .add(b'%')
+        .add(b'\\')
+        .add(b'^')
+        .add(b'|');
     utf8_percent_encode(text, UNSAFE).to_string()
 }
 
@@ -312,7 +338,11 @@ mod tests {
     #[test]
     fn builds() {
         let check = |path: &str, want: BuildStep| {
-            assert_eq!(route(path), Ok(Route::Build(SPEC.parse().unwrap(), want)), "{path}");
+            assert_eq!(
+                route(path),
+                Ok(Route::Build(SPEC.parse().unwrap(), want)),
+                "{path}"
+            );
         };
         check(&format!("/{SPEC}"), BuildStep::Page);
         check(&format!("/{}", SPEC.replace('@', "%40")), BuildStep::Page);
@@ -323,12 +353,23 @@ mod tests {
         check(&format!("/{SPEC}{file}"), BuildStep::File(file.to_owned()));
         let check = |rest: &str, want: ResultStep| {
             let got = route(&format!("/{SPEC}{SUM}/{rest}"));
-            assert_eq!(got, Ok(Route::Result(SPEC.parse().unwrap(), SUM.parse().unwrap(), want)), "{rest}");
+            assert_eq!(
+                got,
+                Ok(Route::Result(
+                    SPEC.parse().unwrap(),
+                    SUM.parse().unwrap(),
+                    want
+                )),
+                "{rest}"
+            );
         };
         check("", ResultStep::Page);
         check("log", ResultStep::Log);
         check(file, ResultStep::File(file.to_owned()));
-        for text in ["a.example/m@latest/linux-amd64-latest/", "a.example/m@v1.0.0/linux-amd64-go1.27.latest-stripped/"] {
+        for text in [
+            "a.example/m@latest/linux-amd64-latest/",
+            "a.example/m@v1.0.0/linux-amd64-go1.27.latest-stripped/",
+        ] {
             let want = Route::Build(text.parse().unwrap(), BuildStep::Page);
             assert_eq!(route(&format!("/{text}")), Ok(want), "{text}");
         }
@@ -336,7 +377,12 @@ mod tests {
 
     #[test]
     fn packages() {
-        for text in ["filippo.io/age", "filippo.io/age@v1.2.1", "filippo.io/age@latest/cmd/age", "filippo.io/age/cmd/age"] {
+        for text in [
+            "filippo.io/age",
+            "filippo.io/age@v1.2.1",
+            "filippo.io/age@latest/cmd/age",
+            "filippo.io/age/cmd/age",
+        ] {
             let want = Route::Package(text.parse().unwrap());
             assert_eq!(route(&format!("/{text}")), Ok(want), "{text}");
         }
@@ -345,12 +391,35 @@ mod tests {
     #[test]
     fn nowhere() {
         for path in [
-            "", "//", "/nodot", "//tlog/latest", "/tlog", "/tlog/", "/tlog/latest/", "/tlog//latest", "/tlog/../tlog/latest",
-            "/tlog/%2e%2e/tlog/latest", "/tlog/latest%00", "/tlog/%zz", "/tlog/tile/8/0/000.p/0", "/tlog/tile/9/0/000",
-            "/tlog/stream", "/log/latest", "/claims/file/01", "/claims/file/-1", "/claims/file/x.gz", "/api", "/api/v2/node",
-            "/api/v1/records/00", "/wp-login.php/", "/%ff", "/filippo.io/age@v1.2.1/linux-amd64-go1.27.1",
-            "/filippo.io/!age@v1.2.1/linux-amd64-go1.27.1/", "/filippo.io/age@v1.2.1/linux-amd64-go1.27.1/nosum/x",
-            "/filippo.io/age@v1.2.1/linux-amd64-go1.27.1//", "/filippo.io/age%2540v1.2.1/linux-amd64-go1.27.1/",
+            "",
+            "//",
+            "/nodot",
+            "//tlog/latest",
+            "/tlog",
+            "/tlog/",
+            "/tlog/latest/",
+            "/tlog//latest",
+            "/tlog/../tlog/latest",
+            "/tlog/%2e%2e/tlog/latest",
+            "/tlog/latest%00",
+            "/tlog/%zz",
+            "/tlog/tile/8/0/000.p/0",
+            "/tlog/tile/9/0/000",
+            "/tlog/stream",
+            "/log/latest",
+            "/claims/file/01",
+            "/claims/file/-1",
+            "/claims/file/x.gz",
+            "/api",
+            "/api/v2/node",
+            "/api/v1/records/00",
+            "/wp-login.php/",
+            "/%ff",
+            "/filippo.io/age@v1.2.1/linux-amd64-go1.27.1",
+            "/filippo.io/!age@v1.2.1/linux-amd64-go1.27.1/",
+            "/filippo.io/age@v1.2.1/linux-amd64-go1.27.1/nosum/x",
+            "/filippo.io/age@v1.2.1/linux-amd64-go1.27.1//",
+            "/filippo.io/age%2540v1.2.1/linux-amd64-go1.27.1/",
             "/filippo.io/age@v1.2.1/plan10-amd64-go1.27.1/",
         ] {
             assert!(route(path).is_err(), "{path} {:?}", route(path));

@@ -49,7 +49,10 @@ impl Activity {
             http2: false,
             reader: None,
         };
-        Activity { timeouts, now: Arc::new(Mutex::new(now)) }
+        Activity {
+            timeouts,
+            now: Arc::new(Mutex::new(now)),
+        }
     }
 
     /// A request has come: no timer runs until the returned value is dropped.
@@ -149,7 +152,11 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, activity: Activity) -> Watched {
-        Watched { stream, activity, alarm: None }
+        Watched {
+            stream,
+            activity,
+            alarm: None,
+        }
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -157,7 +164,9 @@ impl Watched {
             let Some(deadline) = self.activity.deadline(cx) else {
                 return Poll::Pending;
             };
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
