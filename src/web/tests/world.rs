@@ -371,7 +371,7 @@ fn module_zip(prefix: &str, sources: &[&str]) -> Vec<u8> {
         zip.start_file(format!("{prefix}/{source}"), SimpleFileOptions::default())
             .unwrap();
         let package = if *source == "lib.go" { "lib" } else { "main" };
-        write!(zip, "package {package}\n").unwrap();
+        writeln!(zip, "package {package}").unwrap();
     }
     zip.finish().unwrap().into_inner()
 }
