@@ -162,7 +162,7 @@ impl Corpus {
 async fn two_homes(work: &Path, source: &str) -> anyhow::Result<[Home; 2]> {
     Ok([
         Home::make(work.join("a"), source).await?,
-        Home::make(work.join("another/home/further/down"), source).await?,
+        Home::make(work.join("another/place/further/down"), source).await?,
     ])
 }
 
