@@ -76,7 +76,7 @@ async fn toolchain_is_fetched_checked_tried_and_kept() {
             .contains(&"windows/arm64".parse().unwrap())
     );
     assert!(toolchain.go().exists());
-    assert_eq!(toolchains.installed().await.unwrap(), [goversion.clone()]);
+    assert_eq!(toolchains.installed().await.unwrap(), [goversion]);
     // Nothing but the toolchain is left, and another start finds it.
     assert_eq!(
         std::fs::read_dir(data.path().join("toolchains"))
