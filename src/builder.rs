@@ -16,19 +16,20 @@ pub mod classify;
 pub mod home;
 mod progress;
 mod queue;
+mod report;
 pub mod run;
 pub mod sandbox;
 pub mod seed;
-mod tries;
 pub mod toolchain;
 pub mod transcript;
+mod tries;
 mod work;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -40,18 +41,18 @@ use tracing::error;
 use crate::binaries::Binaries;
 use crate::goproxy::ModuleCache;
 use crate::metrics::Metrics;
-use crate::model::{Class, GoVersion, Spec, Target};
-use crate::store::BinaryRow;
+use crate::model::{GoVersion, Spec, Target};
 
 pub use progress::{Phase, Progress};
 pub use queue::{Priority, QueueFull};
+pub use report::{BuildLimits, BuildReport, Outcome, RunningBuild, Snapshot, WaitingBuild};
 
 use home::{Home, Homes};
 use progress::Reporter;
 use queue::Queue;
 use sandbox::{Limits, Sandbox};
 use seed::Seeds;
-use toolchain::{ToolchainError, Toolchains};
+use toolchain::Toolchains;
 use tries::Tries;
 use work::{Made, Workshop};
 
@@ -59,19 +60,6 @@ use work::{Made, Workshop};
 const QUEUE: usize = 1000;
 /// Reports that may wait for whoever writes claims; then builds wait to hand theirs in.
 const REPORTS: usize = 64;
-
-/// Limits on one build (`[build-limits]`).
-#[derive(Clone, Debug)]
-pub struct BuildLimits {
-    /// Wall-clock time of the go command.
-    pub time: Duration,
-    /// Bytes of memory.
-    pub memory: u64,
-    /// Bytes kept of the output, at most [`transcript::LIMIT_BYTES`].
-    pub output: usize,
-    /// Bytes of the finished program.
-    pub binary: u64,
-}
 
 /// What the builder takes of the configuration.
 #[derive(Clone, Debug)]
@@ -125,48 +113,6 @@ pub struct Ticket {
     pub progress: watch::Receiver<Progress>,
 }
 
-/// What came of one build.
-#[derive(Debug)]
-pub struct BuildReport {
-    pub spec: Spec,
-    pub outcome: Outcome,
-    /// The build's log, compressed.
-    pub log_gz: Vec<u8>,
-    /// Hash of the toolchain; empty if it could not be had.
-    pub toolchain_h1: String,
-    pub sandbox: &'static str,
-    pub host: String,
-    /// From leaving the queue to this report.
-    pub took: Duration,
-    /// To be dropped when the report's effects are stored.
-    pub finished: Finished,
-}
-
-/// How a build ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The binary is in place, synced; its row is to be written with the claim.
-    Built(BinaryRow),
-    /// It cannot be built, today or ever: a claim.
-    CannotBuild { class: Class, detail: String },
-    /// The module, version or Go version does not exist, or not yet: never a claim.
-    NotFound { detail: String },
-    /// Trouble that may pass: never a claim.
-    Temporary { detail: String },
-}
-
-impl Outcome {
-    /// The label it is counted under.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Outcome::Built(_) => "built",
-            Outcome::CannotBuild { .. } => "cannot-build",
-            Outcome::NotFound { .. } => "not-found",
-            Outcome::Temporary { .. } => "temporary",
-        }
-    }
-}
-
 /// Keeps a build in the queue until its report is stored, so that who asks meanwhile joins it
 /// instead of building again. Dropping it tells all who wait.
 #[derive(Default)]
@@ -176,44 +122,22 @@ pub struct Finished {
 
 impl std::fmt::Debug for Finished {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Finished").field(&self.build.as_ref().map(|(_, spec)| spec)).finish()
+        f.debug_tuple("Finished")
+            .field(&self.build.as_ref().map(|(_, spec)| spec))
+            .finish()
     }
 }
 
 impl Drop for Finished {
     fn drop(&mut self) {
-        let Some((inner, spec)) = self.build.take() else { return };
+        let Some((inner, spec)) = self.build.take() else {
+            return;
+        };
         let waiters = inner.queue().finish(&spec);
         if let Some(waiters) = waiters {
             waiters.progress.send_replace(Progress::Done);
         }
     }
-}
-
-/// What the queue holds at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub running: Vec<RunningBuild>,
-    /// The next first.
-    pub waiting: Vec<WaitingBuild>,
-}
-
-#[derive(Clone, Debug)]
-pub struct RunningBuild {
-    pub spec: Spec,
-    pub progress: Progress,
-    /// When it was asked for.
-    pub since: Timestamp,
-}
-
-#[derive(Clone, Debug)]
-pub struct WaitingBuild {
-    pub spec: Spec,
-    pub priority: Priority,
-    /// 0 is next.
-    pub position: usize,
-    /// When it was asked for.
-    pub since: Timestamp,
 }
 
 impl Builder {
@@ -226,16 +150,27 @@ impl Builder {
         settings: Settings,
         parts: Parts,
         stop: CancellationToken,
-    ) -> anyhow::Result<(Builder, impl Future<Output = anyhow::Result<()>> + Send + 'static, mpsc::Receiver<BuildReport>)> {
+    ) -> anyhow::Result<(
+        Builder,
+        impl Future<Output = anyhow::Result<()>> + Send + 'static,
+        mpsc::Receiver<BuildReport>,
+    )> {
         let homes = settings.data.join("homes");
-        let homes = spawn_blocking(|| Homes::open(homes)).await.context("cleaning homes panicked")??;
+        let homes = spawn_blocking(|| Homes::open(homes))
+            .await
+            .context("cleaning homes panicked")??;
         let sandbox = Sandbox::detect(settings.sandbox, settings.helper, homes.folder()).await?;
         let limits = Limits {
             time: settings.limits.time,
             memory: settings.limits.memory,
             file: settings.limits.file(),
         };
-        let seeds = Seeds::open(settings.data.join("seeds"), homes.clone(), sandbox.clone(), limits)?;
+        let seeds = Seeds::open(
+            settings.data.join("seeds"),
+            homes.clone(),
+            sandbox.clone(),
+            limits,
+        )?;
         let inner = Arc::new(Inner {
             workshop: Workshop {
                 toolchains: parts.toolchains,
@@ -291,13 +226,19 @@ impl Builder {
             progress: waiters.progress.borrow().clone(),
             since: waiters.since,
         });
-        let waiting = queue.waiting().enumerate().map(|(position, (spec, priority, waiters))| WaitingBuild {
-            spec: spec.clone(),
-            priority,
-            position,
-            since: waiters.since,
-        });
-        Snapshot { running: running.collect(), waiting: waiting.collect() }
+        let waiting = queue
+            .waiting()
+            .enumerate()
+            .map(|(position, (spec, priority, waiters))| WaitingBuild {
+                spec: spec.clone(),
+                priority,
+                position,
+                since: waiters.since,
+            });
+        Snapshot {
+            running: running.collect(),
+            waiting: waiting.collect(),
+        }
     }
 
     /// What a Go version builds for: as its toolchain says if it is here, else as the releases do.
@@ -311,7 +252,9 @@ impl Builder {
         {
             return Ok(toolchain.targets);
         }
-        Ok(Target::all().filter(|target| target.exists_in(goversion)).collect())
+        Ok(Target::all()
+            .filter(|target| target.exists_in(goversion))
+            .collect())
     }
 
     /// The Go toolchains of this node.
@@ -328,31 +271,15 @@ impl Builder {
     pub fn sandbox_reason(&self) -> &str {
         self.inner.workshop.sandbox.reason()
     }
-
-    /// Whether a Go version is one this node uses.
-    ///
-    /// # Errors
-    /// Says why not.
-    pub async fn check_goversion(&self, goversion: &GoVersion) -> Result<(), ToolchainError> {
-        let available = self.toolchains().available().await?;
-        if available.contains(goversion) {
-            return Ok(());
-        }
-        Err(ToolchainError::NotListed(format!("there is no Go toolchain {goversion} to be had")))
-    }
-}
-
-impl BuildLimits {
-    /// Bytes of the largest file a build may write: the program, or a module's zip, which may have
-    /// 500 MB by the go command's own rules.
-    fn file(&self) -> u64 {
-        self.binary.max(512 << 20)
-    }
 }
 
 impl Inner {
     /// Takes from the queue and builds, until asked to stop; then ends what runs.
-    async fn run(self: Arc<Inner>, reports: mpsc::Sender<BuildReport>, stop: CancellationToken) -> anyhow::Result<()> {
+    async fn run(
+        self: Arc<Inner>,
+        reports: mpsc::Sender<BuildReport>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
         let mut builds = JoinSet::new();
         let mut specs: HashMap<Id, Spec> = HashMap::new();
         // Removing a home takes longer than people like to wait for the next build.
@@ -366,7 +293,9 @@ impl Inner {
                 let build = Arc::clone(&self).build(spec.clone(), reports.clone(), stop.clone());
                 specs.insert(builds.spawn(build).id(), spec);
             }
-            self.metrics.running.set(i64::try_from(builds.len()).unwrap_or(i64::MAX));
+            self.metrics
+                .running
+                .set(i64::try_from(builds.len()).unwrap_or(i64::MAX));
             tokio::select! {
                 () = self.bell.notified() => {}
                 () = stop.cancelled() => break,
@@ -401,13 +330,27 @@ impl Inner {
         stop: CancellationToken,
     ) -> Option<Home> {
         let begin = Instant::now();
-        let Some(progress) = self.queue().find(&spec).map(|waiters| waiters.progress.clone()) else { return None };
+        let progress = self.queue().find(&spec)?.progress.clone();
         // Whatever happens, those who wait are told.
-        let finished = Finished { build: Some((Arc::clone(&self), spec.clone())) };
-        let made = self.workshop.build(&spec, &Reporter::new(progress), &stop).await;
-        let Made { outcome, log_gz, toolchain_h1, home } = made;
+        let finished = Finished {
+            build: Some((Arc::clone(&self), spec.clone())),
+        };
+        let made = self
+            .workshop
+            .build(&spec, &Reporter::new(progress), &stop)
+            .await;
+        let Made {
+            outcome,
+            log_gz,
+            toolchain_h1,
+            home,
+        } = made;
         let Some(outcome) = outcome else { return home };
-        let outcome = self.tries.lock().unwrap_or_else(PoisonError::into_inner).judge(&spec, outcome);
+        let outcome = self
+            .tries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .judge(&spec, outcome);
         self.metrics.build_ended(outcome.kind(), begin.elapsed());
         let report = BuildReport {
             spec,
@@ -436,7 +379,9 @@ impl Inner {
         for (position, (_, _, waiters)) in queue.waiting().enumerate() {
             count += 1;
             let now = Progress::Queued { position };
-            waiters.progress.send_if_modified(|progress| std::mem::replace(progress, now.clone()) != now);
+            waiters
+                .progress
+                .send_if_modified(|progress| std::mem::replace(progress, now.clone()) != now);
         }
         self.metrics.queued.set(count);
     }

@@ -6,11 +6,14 @@
 //!
 //! Out of scope: time, memory and size limits, which the caller sees for itself ([`super::run`]).
 
+mod table;
+
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use crate::model::{Class, Spec};
+use table::{Meaning, NEW_IN_STD, TABLE};
 
 /// What a failed run says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,103 +26,6 @@ pub enum Reading {
     Temporary { detail: String },
 }
 
-/// What a row of the table leads to.
-#[derive(Clone, Copy, Debug)]
-enum Meaning {
-    Is(Class),
-    NotFound,
-    Temporary,
-    /// All files of a package are excluded: by cgo being off, or by other constraints.
-    Excluded,
-    /// A newer Go is needed by the module itself or by one it imports.
-    NewerGo,
-    /// A package that is in no standard library, or only in a newer one.
-    NotInStd,
-    /// A version in a go.mod that only a newer Go can read, or that none can.
-    GoLine,
-}
-
-/// The first row that is found in any line decides. Trouble of the moment comes first: a proxy that
-/// fails makes the go command say all manner of other things too.
-const TABLE: &[(&str, Meaning)] = &[
-    ("bwrap: ", Meaning::Temporary),
-    ("no space left on device", Meaning::Temporary),
-    ("disk quota exceeded", Meaning::Temporary),
-    ("input/output error", Meaning::Temporary),
-    ("cannot allocate memory", Meaning::Temporary),
-    ("out of memory", Meaning::Temporary),
-    (": signal: ", Meaning::Temporary),
-    ("resource temporarily unavailable", Meaning::Temporary),
-    ("too many open files", Meaning::Temporary),
-    ("file too large", Meaning::Is(Class::TooLarge)),
-    ("file size limit exceeded", Meaning::Is(Class::TooLarge)),
-    // Programs that crash say nothing about what they were given.
-    ("fatal error: ", Meaning::Temporary),
-    (" [running]:", Meaning::Temporary),
-    ("pthread_create failed", Meaning::Temporary),
-    ("SIGABRT: abort", Meaning::Temporary),
-    ("SECURITY ERROR", Meaning::Temporary),
-    ("checksum mismatch", Meaning::Temporary),
-    (": verifying module: ", Meaning::Temporary),
-    (": verifying go.mod: ", Meaning::Temporary),
-    ("invalid response from proxy", Meaning::Temporary),
-    (": Get \"http", Meaning::Temporary),
-    ("connection refused", Meaning::Temporary),
-    ("connection reset", Meaning::Temporary),
-    ("i/o timeout", Meaning::Temporary),
-    ("-> unzip ", Meaning::Temporary),
-    (": 400 Bad Request", Meaning::Temporary),
-    (": 401 Unauthorized", Meaning::Temporary),
-    (": 403 Forbidden", Meaning::Temporary),
-    (": 429 Too Many Requests", Meaning::Temporary),
-    (": 500 Internal Server Error", Meaning::Temporary),
-    (": 502 Bad Gateway", Meaning::Temporary),
-    (": 503 Service Unavailable", Meaning::Temporary),
-    (": 504 Gateway Timeout", Meaning::Temporary),
-    (": 404 Not Found", Meaning::NotFound),
-    (": 410 Gone", Meaning::NotFound),
-    ("cannot find module providing package", Meaning::NotFound),
-    ("unknown revision", Meaning::NotFound),
-    // The module.
-    ("module declares its path as:", Meaning::Is(Class::ModulePathMismatch)),
-    ("more replace directives.", Meaning::Is(Class::ReplaceDirective)),
-    ("more exclude directives.", Meaning::Is(Class::ReplaceDirective)),
-    (" requires go >= ", Meaning::NewerGo),
-    (": invalid go version '", Meaning::GoLine),
-    ("unknown directive: toolchain", Meaning::NewerGo),
-    ("unknown directive: godebug", Meaning::NewerGo),
-    ("unknown directive: tool", Meaning::NewerGo),
-    ("unknown directive: ignore", Meaning::NewerGo),
-    ("go.mod:", Meaning::Is(Class::SourceError)),
-    ("version constraints conflict", Meaning::Is(Class::VersionConflict)),
-    ("ambiguous import: found package", Meaning::Is(Class::VersionConflict)),
-    (", but version ", Meaning::Is(Class::VersionConflict)),
-    // The target.
-    ("unsupported GOOS/GOARCH pair", Meaning::Is(Class::UnsupportedTarget)),
-    ("requires external (cgo) linking", Meaning::Is(Class::ExternalLinker)),
-    ("loadinternal: cannot find runtime/cgo", Meaning::Is(Class::ExternalLinker)),
-    ("/link: running ", Meaning::Is(Class::ExternalLinker)),
-    // The package.
-    ("build constraints exclude all Go files in ", Meaning::Excluded),
-    ("is not a main package", Meaning::Is(Class::NotMain)),
-    ("no non-test Go files in ", Meaning::Is(Class::NotMain)),
-    (" is not in std (", Meaning::NotInStd),
-    (" is not in GOROOT (", Meaning::NotInStd),
-    ("note: module requires Go ", Meaning::NewerGo),
-    ("import cycle not allowed", Meaning::Is(Class::SourceError)),
-    ("case-insensitive import collision", Meaning::Is(Class::SourceError)),
-    ("case-insensitive file name collision", Meaning::Is(Class::SourceError)),
-    ("found packages ", Meaning::Is(Class::SourceError)),
-];
-
-/// Packages that came into the standard library after Go 1.16: whoever lacks one needs a newer Go.
-const NEW_IN_STD: &[&str] = &[
-    "cmp", "crypto/ecdh", "crypto/fips140", "crypto/hkdf", "crypto/hpke", "crypto/mlkem", "crypto/pbkdf2",
-    "crypto/sha3", "debug/buildinfo", "encoding/json/jsontext", "encoding/json/v2", "go/doc/comment",
-    "go/version", "iter", "log/slog", "maps", "math/rand/v2", "net/netip", "runtime/coverage", "slices",
-    "structs", "testing/cryptotest", "testing/slogtest", "testing/synctest", "unique", "weak",
-];
-
 /// Files looked at for cgo, and bytes of each: an import stands near the top.
 const CGO_FILES: usize = 500;
 const CGO_BYTES: u64 = 256 << 10;
@@ -127,7 +33,11 @@ const CGO_BYTES: u64 = 256 << 10;
 /// Reads the output of a go command that failed, or that made no program.
 ///
 /// `path` finds a file of the build's home by the name the go command has for it.
-pub fn classify<'a>(spec: &Spec, output: &str, path: impl Fn(&Path) -> Option<std::path::PathBuf> + 'a) -> Reading {
+pub fn classify<'a>(
+    spec: &Spec,
+    output: &str,
+    path: impl Fn(&Path) -> Option<std::path::PathBuf> + 'a,
+) -> Reading {
     let lines: Vec<&str> = output.lines().filter(|line| !is_chatter(line)).collect();
     for (needle, meaning) in TABLE {
         if let Some(at) = lines.iter().position(|line| line.contains(needle)) {
@@ -148,7 +58,10 @@ pub fn classify<'a>(spec: &Spec, output: &str, path: impl Fn(&Path) -> Option<st
     }
     Reading::Temporary {
         detail: match lines.last() {
-            Some(line) => format!("the go command failed in a way this node does not know: {}", line.trim()),
+            Some(line) => format!(
+                "the go command failed in a way this node does not know: {}",
+                line.trim()
+            ),
             None => "the go command failed without a word".to_owned(),
         },
     }
@@ -159,13 +72,26 @@ pub fn classify<'a>(spec: &Spec, output: &str, path: impl Fn(&Path) -> Option<st
 pub fn no_program(package: &Path) -> Reading {
     let files = go_files(package);
     if files.is_empty() {
-        return cannot(Class::NoSuchPackage, "there are no Go files in the package".to_owned());
+        return cannot(
+            Class::NoSuchPackage,
+            "there are no Go files in the package".to_owned(),
+        );
     }
-    let main = files.iter().any(|file| any_line(file, |line| line.trim_end() == "package main" || line.starts_with("package main ")));
+    let main = files.iter().any(|file| {
+        any_line(file, |line| {
+            line.trim_end() == "package main" || line.starts_with("package main ")
+        })
+    });
     if !main {
-        return cannot(Class::NotMain, "the package is a library, not a command".to_owned());
+        return cannot(
+            Class::NotMain,
+            "the package is a library, not a command".to_owned(),
+        );
     }
-    excluded(Some(package), "build constraints exclude all Go files of the package".to_owned())
+    excluded(
+        Some(package),
+        "build constraints exclude all Go files of the package".to_owned(),
+    )
 }
 
 fn read(
@@ -176,22 +102,36 @@ fn read(
     path: &impl Fn(&Path) -> Option<std::path::PathBuf>,
 ) -> Reading {
     let words = detail(lines, at);
-    let newer = |own: bool| if own { Class::NeedsNewerGo } else { Class::ImportNeedsNewerGo };
+    let newer = |own: bool| {
+        if own {
+            Class::NeedsNewerGo
+        } else {
+            Class::ImportNeedsNewerGo
+        }
+    };
     match meaning {
         Meaning::Is(class) => cannot(class, words),
         Meaning::NotFound => Reading::NotFound { detail: words },
         Meaning::Temporary => Reading::Temporary { detail: words },
         Meaning::Excluded => {
-            let folder = lines[at].split("all Go files in ").nth(1).map(|folder| Path::new(folder.trim()));
+            let folder = lines[at]
+                .split("all Go files in ")
+                .nth(1)
+                .map(|folder| Path::new(folder.trim()));
             excluded(folder.and_then(path).as_deref(), words)
         }
         Meaning::NewerGo => cannot(newer(is_own(spec, lines, at)), words),
         Meaning::GoLine => {
-            let version = lines[at].split(": invalid go version '").nth(1).unwrap_or_default();
+            let version = lines[at]
+                .split(": invalid go version '")
+                .nth(1)
+                .unwrap_or_default();
             let version = version.split('\'').next().unwrap_or_default();
             // `1.23.0` and `1.23rc1` mean something since Go 1.21.
             let newer_form = version.parse::<f32>().is_err()
-                && version.chars().all(|c| c.is_ascii_digit() || c == '.' || "rcbeta".contains(c))
+                && version
+                    .chars()
+                    .all(|c| c.is_ascii_digit() || c == '.' || "rcbeta".contains(c))
                 && version.starts_with("1.2");
             if newer_form {
                 cannot(newer(is_own(spec, lines, at)), words)
@@ -215,55 +155,88 @@ fn read(
 fn is_own(spec: &Spec, lines: &[&str], at: usize) -> bool {
     let module = spec.module.as_str();
     let own_package = |name: &str| {
-        name.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        name.strip_prefix(module)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let exact = format!("{module}@{}", spec.version);
     let line = lines[at];
     if line.contains("note: module requires Go ") {
-        let header = lines[..at].iter().rev().find_map(|line| line.strip_prefix("# "));
+        let header = lines[..at]
+            .iter()
+            .rev()
+            .find_map(|line| line.strip_prefix("# "));
         return header.is_some_and(|name| own_package(name.trim()));
     }
     if line.contains(" is not in ") {
-        let before = lines[..at].last().and_then(|line| line.trim().strip_suffix(" imports"));
+        let before = lines[..at]
+            .last()
+            .and_then(|line| line.trim().strip_suffix(" imports"));
         return match before {
             Some(importer) if line.starts_with(char::is_whitespace) => own_package(importer),
-            _ => line.contains(&format!("mod/{}@{}/", spec.module.escaped(), spec.version.escaped())),
+            _ => line.contains(&format!(
+                "mod/{}@{}/",
+                spec.module.escaped(),
+                spec.version.escaped()
+            )),
         };
     }
     if line.contains(" requires go >= ") {
         return line.contains(&format!("{exact} requires go >= "));
     }
-    line.contains(&exact) && !line.contains(" requires ") && !lines[..at].last().is_some_and(|line| line.contains(" requires"))
+    line.contains(&exact)
+        && !line.contains(" requires ")
+        && !lines[..at]
+            .last()
+            .is_some_and(|line| line.contains(" requires"))
 }
 
 /// The class of a package of which no file is left.
 fn excluded(folder: Option<&Path>, detail: String) -> Reading {
     let cgo = folder.is_some_and(|folder| {
-        go_files(folder).iter().any(|file| any_line(file, |line| {
-            let line = line.trim();
-            line == "import \"C\"" || line == "\"C\"" || line.starts_with("import \"C\" ")
-        }))
+        go_files(folder).iter().any(|file| {
+            any_line(file, |line| {
+                let line = line.trim();
+                line == "import \"C\"" || line == "\"C\"" || line.starts_with("import \"C\" ")
+            })
+        })
     });
-    cannot(if cgo { Class::Cgo } else { Class::BuildConstraints }, detail)
+    cannot(
+        if cgo {
+            Class::Cgo
+        } else {
+            Class::BuildConstraints
+        },
+        detail,
+    )
 }
 
 /// The Go files of a folder that are no tests, at most [`CGO_FILES`].
 fn go_files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = folder.read_dir() else { return Vec::new() };
+    let Ok(entries) = folder.read_dir() else {
+        return Vec::new();
+    };
     entries
         .take(CGO_FILES)
         .flatten()
         .map(|entry| entry.path())
         .filter(|file| {
-            let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let name = file
+                .file_name()
+                .map(|name| name.to_string_lossy())
+                .unwrap_or_default();
             name.ends_with(".go") && !name.ends_with("_test.go")
         })
         .collect()
 }
 
 fn any_line(file: &Path, wanted: impl Fn(&str) -> bool) -> bool {
-    let Ok(file) = File::open(file) else { return false };
-    BufReader::new(file.take(CGO_BYTES)).lines().map_while(Result::ok).any(|line| wanted(&line))
+    let Ok(file) = File::open(file) else {
+        return false;
+    };
+    BufReader::new(file.take(CGO_BYTES))
+        .lines()
+        .map_while(Result::ok)
+        .any(|line| wanted(&line))
 }
 
 fn cannot(class: Class, detail: String) -> Reading {
@@ -288,15 +261,21 @@ fn is_chatter(line: &str) -> bool {
 /// front it speaks of an import.
 fn missing_package(lines: &[&str]) -> Option<usize> {
     lines.iter().position(|line| {
-        line.starts_with("go") && line.contains(" found") && line.contains(", but does not contain package ")
+        line.starts_with("go")
+            && line.contains(" found")
+            && line.contains(", but does not contain package ")
     })
 }
 
 /// `mod/m@v/file.go:1:2: words`, also indented below the chain of imports that leads there.
 fn is_source_error(line: &str) -> bool {
-    let Some((file, rest)) = line.split_once(".go:") else { return false };
+    let Some((file, rest)) = line.split_once(".go:") else {
+        return false;
+    };
     let file = file.trim_start();
-    file.starts_with("mod/") && !file.contains(' ') && rest.starts_with(|c: char| c.is_ascii_digit())
+    file.starts_with("mod/")
+        && !file.contains(' ')
+        && rest.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// The line without the go command's own name in front, and where it says only half, the next.
@@ -366,7 +345,9 @@ mod tests {
 
     #[test]
     fn a_crash_is_never_a_claim() {
-        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/".parse().unwrap();
+        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/"
+            .parse()
+            .unwrap();
         for output in [
             "runtime/cgo: pthread_create failed: Operation not permitted\nSIGABRT: abort\n\ngoroutine 1 [running]:\n\
              runtime.main()\n\t/usr/local/go/src/runtime/proc.go:174 +0x7b\n",
@@ -375,16 +356,29 @@ mod tests {
             "panic: runtime error\n\ngoroutine 1 [running]:\nmain.main()\n\tmod/x.go:174 +0x7b\n",
         ] {
             let reading = classify(&spec, output, |_| None);
-            assert!(matches!(reading, Reading::Temporary { .. }), "{output:?}: {reading:?}");
+            assert!(
+                matches!(reading, Reading::Temporary { .. }),
+                "{output:?}: {reading:?}"
+            );
         }
     }
 
     #[test]
     fn the_unknown_is_never_a_claim() {
-        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/".parse().unwrap();
-        for output in ["", "go: downloading example.com/ok v1.0.0", "panic: something new", "\u{0}\u{1}"] {
+        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/"
+            .parse()
+            .unwrap();
+        for output in [
+            "",
+            "go: downloading example.com/ok v1.0.0",
+            "panic: something new",
+            "\u{0}\u{1}",
+        ] {
             let reading = classify(&spec, output, |_| None);
-            assert!(matches!(reading, Reading::Temporary { .. }), "{output:?}: {reading:?}");
+            assert!(
+                matches!(reading, Reading::Temporary { .. }),
+                "{output:?}: {reading:?}"
+            );
         }
     }
 }

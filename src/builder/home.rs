@@ -38,11 +38,13 @@ impl Homes {
     /// When the folder cannot be made or emptied.
     pub fn open(folder: PathBuf) -> anyhow::Result<Homes> {
         if folder.exists() {
-            remove(&folder).with_context(|| format!("cannot remove old homes in {}", folder.display()))?;
+            remove(&folder)
+                .with_context(|| format!("cannot remove old homes in {}", folder.display()))?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         // Absolute, because it is bound into sandboxes and linked to.
-        let folder = fs::canonicalize(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
+        let folder = fs::canonicalize(&folder)
+            .with_context(|| format!("cannot find {}", folder.display()))?;
         Ok(Homes { folder })
     }
 
@@ -65,8 +67,11 @@ impl Homes {
         }
         // When the go command last removed old entries: now, so that it does not look at all of
         // them, and does not take links to an old seed for entries nobody uses.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        fs::write(home.cache().join("trim.txt"), now.to_string()).context("cannot write to a home")?;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        fs::write(home.cache().join("trim.txt"), now.to_string())
+            .context("cannot write to a home")?;
         // Else the go command starts a process that leaves its group, to count what it was used for.
         let telemetry = home.root.join(".config/go/telemetry");
         fs::create_dir_all(&telemetry).context("cannot make a home for a build")?;
@@ -112,7 +117,9 @@ impl Home {
         for prefix in prefixes() {
             let (from, to) = (seed.join(&prefix), cache.join(&prefix));
             let target = inside.join(&prefix);
-            for entry in fs::read_dir(&from).with_context(|| format!("cannot read seed {}", from.display()))? {
+            for entry in fs::read_dir(&from)
+                .with_context(|| format!("cannot read seed {}", from.display()))?
+            {
                 let name = entry.context("cannot read a seed")?.file_name();
                 symlink(target.join(&name), to.join(&name)).context("cannot link to a seed")?;
             }
@@ -188,7 +195,10 @@ mod tests {
         }
         let home = homes.make().unwrap();
         home.lend(&seed, &seed).unwrap();
-        assert_eq!(fs::read_to_string(home.cache().join("7f/entry-d")).unwrap(), "7f");
+        assert_eq!(
+            fs::read_to_string(home.cache().join("7f/entry-d")).unwrap(),
+            "7f"
+        );
         assert!(home.cache().join("7f/entry-d").is_symlink());
         let module = home.root().join("mod/m@v1");
         fs::create_dir_all(&module).unwrap();
@@ -196,7 +206,11 @@ mod tests {
         fs::set_permissions(&module, fs::Permissions::from_mode(0o555)).unwrap();
         drop(home);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
-        assert_eq!(fs::read_to_string(seed.join("7f/entry-d")).unwrap(), "7f", "a seed outlives homes");
+        assert_eq!(
+            fs::read_to_string(seed.join("7f/entry-d")).unwrap(),
+            "7f",
+            "a seed outlives homes"
+        );
     }
 
     #[test]
@@ -218,7 +232,10 @@ mod tests {
             fs::set_permissions(folder.join(path), fs::Permissions::from_mode(0o555)).unwrap();
         }
         unlock(&folder).unwrap();
-        let mode = fs::metadata(folder.join("a/b")).unwrap().permissions().mode();
+        let mode = fs::metadata(folder.join("a/b"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! `SUMPEER_REAL=all` builds every spec of `tests/data/sums.json`; without it, some.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +11,16 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use sumpeer::binaries::Binaries;
 use sumpeer::builder::toolchain::{GoBounds, Toolchains};
-use sumpeer::builder::{BuildLimits, BuildReport, Builder, Outcome, Parts, Priority, Progress, Settings, sandbox::Choice};
+use sumpeer::builder::{
+    BuildLimits, BuildReport, Builder, Outcome, Parts, Priority, Progress, Settings,
+    sandbox::Choice,
+};
 use sumpeer::goproxy::{Client, ModuleCache, http_client};
 use sumpeer::log;
 use sumpeer::metrics::Metrics;
 use sumpeer::model::Spec;
 use sumpeer::store::Store;
-use sumpeer::sumdb::{SumDb, parse_gosumdb};
+use sumpeer::sumdb::{Database, SumDb};
 use sumpeer::tlog::SignerKey;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -50,14 +55,26 @@ impl World {
         let store = Store::open(path, log::forms(&key), metrics.clone()).unwrap();
         let goproxy = std::env::var("GOPROXY").ok().unwrap_or_else(go_env_goproxy);
         let client = Client::new(goproxy.parse().unwrap(), http_client().unwrap());
-        let database = parse_gosumdb("").unwrap().unwrap();
+        // As in Go's own source.
+        let key = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
+        let database = Database::of_key(key.parse().unwrap()).unwrap();
         let sumdb = SumDb::new(database, client.clone(), store.clone());
         let parts = Parts {
-            toolchains: Toolchains::open(path, store.clone(), client.clone(), Some(sumdb.clone()), GoBounds::default())
+            toolchains: Toolchains::open(
+                path,
+                store.clone(),
+                client.clone(),
+                Some(sumdb.clone()),
+                GoBounds::default(),
+            )
+            .await
+            .unwrap(),
+            modules: ModuleCache::open(path, 1 << 30, store.clone(), client, Some(Arc::new(sumdb)))
                 .await
                 .unwrap(),
-            modules: ModuleCache::open(path, 1 << 30, store.clone(), client, Some(Arc::new(sumdb))).await.unwrap(),
-            binaries: Binaries::open(path, 1 << 30, store, metrics.clone()).await.unwrap(),
+            binaries: Binaries::open(path, 1 << 30, store, metrics.clone())
+                .await
+                .unwrap(),
             metrics,
         };
         let settings = Settings {
@@ -78,7 +95,13 @@ impl World {
         eprintln!("{}: {}", builder.sandbox(), builder.sandbox_reason());
         let mut running = tokio::task::JoinSet::new();
         running.spawn(run);
-        World { builder, reports, stop, running, _data: data }
+        World {
+            builder,
+            reports,
+            stop,
+            running,
+            _data: data,
+        }
     }
 
     async fn build(&mut self, spec: &str) -> BuildReport {
@@ -86,9 +109,18 @@ impl World {
         let begin = Instant::now();
         let mut ticket = self.builder.submit(&spec, Priority::Person).unwrap();
         let report = self.reports.recv().await.unwrap();
-        eprintln!("{spec}: {} in {:?}, after {:?}", report.outcome.kind(), report.took, begin.elapsed());
+        eprintln!(
+            "{spec}: {} in {:?}, after {:?}",
+            report.outcome.kind(),
+            report.took,
+            begin.elapsed()
+        );
         assert_eq!(report.spec, spec);
-        assert_ne!(*ticket.progress.borrow_and_update(), Progress::Done, "not before it is stored");
+        assert_ne!(
+            *ticket.progress.borrow_and_update(),
+            Progress::Done,
+            "not before it is stored"
+        );
         report
     }
 
@@ -100,14 +132,19 @@ impl World {
 }
 
 fn go_env_goproxy() -> String {
-    let output = std::process::Command::new("go").args(["env", "GOPROXY"]).output().expect("GOPROXY or go is needed");
+    let output = std::process::Command::new("go")
+        .args(["env", "GOPROXY"])
+        .output()
+        .expect("GOPROXY or go is needed");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn unzip(gz: &[u8]) -> String {
     use std::io::Read as _;
     let mut text = String::new();
-    flate2::read::GzDecoder::new(gz).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(gz)
+        .read_to_string(&mut text)
+        .unwrap();
     text
 }
 
@@ -118,8 +155,13 @@ async fn sums_are_what_others_found() {
     let vectors: Vec<Vector> = serde_json::from_str(VECTORS).unwrap();
     for vector in vectors {
         // One system and architecture each, small programs: a minute or two.
-        let small = ["linux-amd64-go1.27.1", "windows-amd64-go1.27.1-stripped", "go1.17.13"];
-        let wanted = all || (!vector.spec.contains("mox") && small.iter().any(|end| vector.spec.contains(end)));
+        let small = [
+            "linux-amd64-go1.27.1",
+            "windows-amd64-go1.27.1-stripped",
+            "go1.17.13",
+        ];
+        let wanted = all
+            || (!vector.spec.contains("mox") && small.iter().any(|end| vector.spec.contains(end)));
         if !wanted {
             continue;
         }
@@ -128,9 +170,17 @@ async fn sums_are_what_others_found() {
         let Outcome::Built(row) = &report.outcome else {
             panic!("{}: {:?}\n{log}", vector.spec, report.outcome);
         };
-        assert_eq!((row.size, row.sum.to_string()), (vector.size, vector.sum), "{}", vector.spec);
+        assert_eq!(
+            (row.size, row.sum.to_string()),
+            (vector.size, vector.sum),
+            "{}",
+            vector.spec
+        );
         assert!(log.starts_with("# "), "{log}");
-        assert!(log.contains("proxy: GET ") && log.contains("# command: go "), "{log}");
+        assert!(
+            log.contains("proxy: GET ") && log.contains("# command: go "),
+            "{log}"
+        );
         drop(report);
     }
     world.stop().await;
@@ -140,18 +190,32 @@ async fn sums_are_what_others_found() {
 async fn what_cannot_be_built_is_named() {
     let mut world = World::new(Choice::Auto).await;
     for (spec, expected) in [
-        ("rsc.io/2fa@v1.2.0/nosuch/linux-amd64-go1.27.1/", "no-such-package"),
-        ("golang.org/x/crypto@v0.24.0/ssh/linux-amd64-go1.27.1/", "not-main"),
-        ("github.com/mjl-/mox@v0.0.17/linux-amd64-go1.21.13/", "needs-newer-go"),
+        (
+            "rsc.io/2fa@v1.2.0/nosuch/linux-amd64-go1.27.1/",
+            "no-such-package",
+        ),
+        (
+            "golang.org/x/crypto@v0.24.0/ssh/linux-amd64-go1.27.1/",
+            "not-main",
+        ),
+        (
+            "github.com/mjl-/mox@v0.0.17/linux-amd64-go1.21.13/",
+            "needs-newer-go",
+        ),
         ("rsc.io/2fa@v1.2.0/ios-arm64-go1.27.1/", "external-linker"),
         ("rsc.io/2fa@v9.9.9+incompatible/linux-amd64-go1.27.1/", ""),
         ("rsc.io/2fa@v1.2.0/linux-amd64-go1.26.99/", ""),
     ] {
         let report = world.build(spec).await;
         match &report.outcome {
-            Outcome::CannotBuild { class, detail } => assert_eq!((class.to_string().as_str(), detail.is_empty()), (expected, false)),
+            Outcome::CannotBuild { class, detail } => assert_eq!(
+                (class.to_string().as_str(), detail.is_empty()),
+                (expected, false)
+            ),
             // Some proxies refuse what does not exist instead of saying so.
-            Outcome::NotFound { .. } | Outcome::Temporary { .. } if expected.is_empty() => eprintln!("{:?}", report.outcome),
+            Outcome::NotFound { .. } | Outcome::Temporary { .. } if expected.is_empty() => {
+                eprintln!("{:?}", report.outcome)
+            }
             outcome => panic!("{spec}: {outcome:?}\n{}", unzip(&report.log_gz)),
         }
     }

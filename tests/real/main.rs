@@ -1,3 +1,4 @@
 //! Real modules, the real go command, the configured module proxy.
 
 mod builds;
+mod toolchain;

@@ -17,9 +17,15 @@ use anyhow::Context as _;
 /// # Errors
 /// When nothing can be listened on.
 pub(super) fn start(socket: Option<&Path>) -> anyhow::Result<Option<u16>> {
-    let Some(socket) = socket else { return Ok(None) };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen for the go command")?;
-    let port = listener.local_addr().context("cannot tell the port listened on")?.port();
+    let Some(socket) = socket else {
+        return Ok(None);
+    };
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen for the go command")?;
+    let port = listener
+        .local_addr()
+        .context("cannot tell the port listened on")?
+        .port();
     let socket = socket.to_owned();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -34,8 +40,11 @@ pub(super) fn start(socket: Option<&Path>) -> anyhow::Result<Option<u16>> {
 /// Copies both ways until each side has said all. Errors end a connection: the go command reports
 /// them in its own words.
 fn carry(client: TcpStream, socket: PathBuf) {
-    let Ok(server) = UnixStream::connect(socket) else { return };
-    let (Ok(mut client_reader), Ok(mut server_writer)) = (client.try_clone(), server.try_clone()) else {
+    let Ok(server) = UnixStream::connect(socket) else {
+        return;
+    };
+    let (Ok(mut client_reader), Ok(mut server_writer)) = (client.try_clone(), server.try_clone())
+    else {
         return;
     };
     let requests = thread::spawn(move || {
