@@ -155,8 +155,8 @@ impl Builder {
         impl Future<Output = anyhow::Result<()>> + Send + 'static,
         mpsc::Receiver<BuildReport>,
     )> {
-        let homes = settings.data.join("homes");
-        let homes = spawn_blocking(|| Homes::open(homes))
+        let (homes, stopping) = (settings.data.join("homes"), stop.clone());
+        let homes = spawn_blocking(|| Homes::open(homes, stopping))
             .await
             .context("cleaning homes panicked")??;
         let sandbox = Sandbox::detect(settings.sandbox, settings.helper, homes.folder()).await?;
@@ -316,7 +316,7 @@ impl Inner {
                 Some(_) = removals.join_next() => {}
             }
         }
-        // Homes of builds that are cut off go with their values; what is left goes at the next start.
+        // Removals end at once now, too: what is left goes at the next start.
         while builds.join_next().await.is_some() {}
         while removals.join_next().await.is_some() {}
         Ok(())

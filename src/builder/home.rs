@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::sandbox::Rooms;
@@ -29,6 +30,8 @@ use super::sandbox::Rooms;
 #[derive(Clone, Debug)]
 pub struct Homes {
     folder: PathBuf,
+    /// The node is stopping: what is left is removed at the next start.
+    stop: CancellationToken,
 }
 
 impl Homes {
@@ -36,7 +39,7 @@ impl Homes {
     ///
     /// # Errors
     /// When the folder cannot be made or emptied.
-    pub fn open(folder: PathBuf) -> anyhow::Result<Homes> {
+    pub fn open(folder: PathBuf, stop: CancellationToken) -> anyhow::Result<Homes> {
         if folder.exists() {
             remove(&folder)
                 .with_context(|| format!("cannot remove old homes in {}", folder.display()))?;
@@ -45,7 +48,7 @@ impl Homes {
         // Absolute, because it is bound into sandboxes and linked to.
         let folder = fs::canonicalize(&folder)
             .with_context(|| format!("cannot find {}", folder.display()))?;
-        Ok(Homes { folder })
+        Ok(Homes { folder, stop })
     }
 
     /// Makes an empty home with an empty build cache.
@@ -58,7 +61,10 @@ impl Homes {
             .tempdir_in(&self.folder)
             .context("cannot make a home for a build")?
             .keep();
-        let home = Home { root };
+        let home = Home {
+            root,
+            stop: self.stop.clone(),
+        };
         for folder in ["cache", "mod", "go", "tmp"] {
             fs::create_dir(home.root.join(folder)).context("cannot make a home for a build")?;
         }
@@ -85,10 +91,11 @@ impl Homes {
     }
 }
 
-/// One home; dropping it removes it.
+/// One home; dropping it removes it, unless the node is stopping: that must not wait for a slow disk.
 #[derive(Debug)]
 pub struct Home {
     root: PathBuf,
+    stop: CancellationToken,
 }
 
 impl Home {
@@ -141,7 +148,11 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.socket());
-        if let Err(error) = remove(&self.root) {
+        let removed = empty(&self.root, &|| self.stop.is_cancelled());
+        if self.stop.is_cancelled() {
+            return;
+        }
+        if let Err(error) = removed.and_then(|()| remove(&self.root)) {
             // Removed at the next start.
             warn!(path = %self.root.display(), error = %error, "home left behind");
         }
@@ -151,6 +162,26 @@ impl Drop for Home {
 /// The 256 folders of a build cache.
 pub(super) fn prefixes() -> impl Iterator<Item = String> {
     (0..=u8::MAX).map(|byte| format!("{byte:02x}"))
+}
+
+/// Removes what is in a folder, until told to stop. Follows no links. What it may not remove it leaves.
+fn empty(folder: &Path, stop: &impl Fn() -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        if stop() {
+            return Ok(());
+        }
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+            empty(&path, stop)?;
+            // Not empty if told to stop within.
+            let _ = fs::remove_dir(&path);
+        } else {
+            let _ = fs::remove_file(&path);
+        }
+    }
+    Ok(())
 }
 
 /// Removes a folder, whatever the modes in it: the go command makes its module cache read-only.
@@ -187,7 +218,7 @@ mod tests {
     fn homes_are_fresh_and_leave_nothing() {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join("homes");
-        let homes = Homes::open(folder.clone()).unwrap();
+        let homes = Homes::open(folder.clone(), CancellationToken::new()).unwrap();
         let seed = data.path().join("seed");
         for prefix in prefixes() {
             fs::create_dir_all(seed.join(&prefix)).unwrap();
@@ -217,10 +248,28 @@ mod tests {
     fn what_a_killed_node_left_is_removed_at_start() {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join("homes");
-        let home = Homes::open(folder.clone()).unwrap().make().unwrap();
+        let home = Homes::open(folder.clone(), CancellationToken::new())
+            .unwrap()
+            .make()
+            .unwrap();
         std::mem::forget(home);
-        Homes::open(folder.clone()).unwrap();
+        Homes::open(folder.clone(), CancellationToken::new()).unwrap();
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_stopping_node_does_not_wait_for_the_disk() {
+        let data = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let homes = Homes::open(data.path().join("homes"), stop.clone()).unwrap();
+        let (home, root) = (homes.make().unwrap(), homes.folder().to_owned());
+        stop.cancel();
+        drop(home);
+        assert_eq!(
+            fs::read_dir(&root).unwrap().count(),
+            1,
+            "left for the next start"
+        );
     }
 
     #[test]
