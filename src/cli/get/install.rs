@@ -119,8 +119,9 @@ async fn download(
         bar,
     };
     let sink = if let Some(response) = wire.file(record, true).await? {
-        // What does not compress grows a little; ten times that is still bounded.
+        // What does not compress grows by far less than a hundredth.
         let limit = record.size + record.size / 100 + (64 << 10);
+        // Several members are one file (RFC 1952): a server may compress a large one in pieces.
         let mut decoder = MultiGzDecoder::new(sink);
         let written = stream(wire, response, limit, &mut decoder).await?;
         // Own trouble first: a full disk is no reason to accuse anybody.
