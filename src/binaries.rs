@@ -56,32 +56,17 @@ impl Binaries {
     ///
     /// # Errors
     /// The folders cannot be made or read, or the store failed.
-    pub async fn open(
-        data: &Path,
-        limit: u64,
-        store: Store,
-        metrics: Metrics,
-    ) -> anyhow::Result<Binaries> {
+    pub async fn open(data: &Path, limit: u64, store: Store, metrics: Metrics) -> anyhow::Result<Binaries> {
         let folder = data.join("binaries");
         let staging = data.join("staging");
         if staging.exists() {
-            fs::remove_dir_all(&staging)
-                .with_context(|| format!("cannot clear {}", staging.display()))?;
+            fs::remove_dir_all(&staging).with_context(|| format!("cannot clear {}", staging.display()))?;
         }
         for folder in [&folder, &staging] {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        let binaries = Binaries {
-            inner: Arc::new(Inner {
-                folder,
-                staging,
-                limit,
-                store,
-                metrics,
-                served: Mutex::default(),
-            }),
-        };
+        let binaries =
+            Binaries { inner: Arc::new(Inner { folder, staging, limit, store, metrics, served: Mutex::default() }) };
         binaries.recover().await?;
         Ok(binaries)
     }
@@ -103,9 +88,7 @@ impl Binaries {
             let staged = stage::stage(&file, &this.inner.staging)
                 .with_context(|| format!("cannot keep the binary {}", file.display()))?;
             let path = path(&this.inner.folder, &staged.row.sum);
-            staged
-                .place(&path)
-                .with_context(|| format!("cannot put a binary to {}", path.display()))
+            staged.place(&path).with_context(|| format!("cannot put a binary to {}", path.display()))
         })
         .await
         .context("keeping a binary panicked")?
@@ -117,11 +100,7 @@ impl Binaries {
     /// The store failed. A file that is missing is no error: its row is corrected.
     pub async fn find(&self, sum: &Sum) -> anyhow::Result<Option<Stored>> {
         let sum = *sum;
-        let row = self
-            .inner
-            .store
-            .read(move |reader| reader.binary(&sum))
-            .await?;
+        let row = self.inner.store.read(move |reader| reader.binary(&sum)).await?;
         let Some(row) = row.filter(|row| row.present) else {
             return Ok(None);
         };
@@ -183,10 +162,7 @@ impl Binaries {
                     Ok((bytes, doomed))
                 })
                 .await?;
-            self.inner
-                .metrics
-                .binary_bytes
-                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            self.inner.metrics.binary_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
             if doomed.is_empty() {
                 return Ok(());
             }
@@ -198,14 +174,8 @@ impl Binaries {
     /// Row first, then file: a crash in between leaves a file that nobody promises.
     async fn evict(&self, rows: Vec<BinaryRow>) -> anyhow::Result<()> {
         let sums: Vec<Sum> = rows.iter().map(|row| row.sum).collect();
-        let paths: Vec<PathBuf> = sums
-            .iter()
-            .map(|sum| path(&self.inner.folder, sum))
-            .collect();
-        self.inner
-            .store
-            .write(move |tx| sums.iter().try_for_each(|sum| tx.evict_binary(sum)))
-            .await?;
+        let paths: Vec<PathBuf> = sums.iter().map(|sum| path(&self.inner.folder, sum)).collect();
+        self.inner.store.write(move |tx| sums.iter().try_for_each(|sum| tx.evict_binary(sum))).await?;
         for path in paths {
             if let Err(error) = tokio::fs::remove_file(&path).await
                 && error.kind() != io::ErrorKind::NotFound
@@ -222,36 +192,23 @@ impl Binaries {
             return Ok(());
         };
         let sums: Vec<Sum> = served.into_keys().collect();
-        self.inner
-            .store
-            .write(move |tx| tx.binaries_served(&sums, latest))
-            .await
+        self.inner.store.write(move |tx| tx.binaries_served(&sums, latest)).await
     }
 
     fn served(&self) -> std::sync::MutexGuard<'_, HashMap<Sum, i64>> {
-        self.inner
-            .served
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes rows and files agree: a row without its file is marked evicted, a file without a row goes.
     async fn recover(&self) -> anyhow::Result<()> {
-        let rows = self
-            .inner
-            .store
-            .read(|reader| reader.present_binaries(usize::MAX))
-            .await?;
+        let rows = self.inner.store.read(|reader| reader.present_binaries(usize::MAX)).await?;
         let folder = self.inner.folder.clone();
         let lost = tokio::task::spawn_blocking(move || reconcile(&folder, rows))
             .await
             .context("looking at the binaries panicked")?
             .context("cannot look at the binaries on disk")?;
         if !lost.is_empty() {
-            warn!(
-                count = lost.len(),
-                "binaries are missing on disk and count as evicted"
-            );
+            warn!(count = lost.len(), "binaries are missing on disk and count as evicted");
             self.evict(lost).await?;
         }
         self.enforce_limit().await
@@ -275,17 +232,13 @@ fn reconcile(folder: &Path, rows: Vec<BinaryRow>) -> io::Result<Vec<BinaryRow>> 
         for file in fs::read_dir(shard.path())? {
             let file = file?.path();
             if !promised.contains(&file) {
-                info!(
-                    "{} belongs to no claim that was committed: removed",
-                    file.display()
-                );
+                info!("{} belongs to no claim that was committed: removed", file.display());
                 fs::remove_file(&file)?;
             }
         }
     }
     let whole = |row: &BinaryRow| {
-        fs::metadata(path(folder, &row.sum))
-            .is_ok_and(|file| file.is_file() && file.len() == row.gz_size)
+        fs::metadata(path(folder, &row.sum)).is_ok_and(|file| file.is_file() && file.len() == row.gz_size)
     };
     Ok(rows.into_iter().filter(|row| !whole(row)).collect())
 }

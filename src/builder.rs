@@ -122,9 +122,7 @@ pub struct Finished {
 
 impl std::fmt::Debug for Finished {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Finished")
-            .field(&self.build.as_ref().map(|(_, spec)| spec))
-            .finish()
+        f.debug_tuple("Finished").field(&self.build.as_ref().map(|(_, spec)| spec)).finish()
     }
 }
 
@@ -150,27 +148,14 @@ impl Builder {
         settings: Settings,
         parts: Parts,
         stop: CancellationToken,
-    ) -> anyhow::Result<(
-        Builder,
-        impl Future<Output = anyhow::Result<()>> + Send + 'static,
-        mpsc::Receiver<BuildReport>,
-    )> {
+    ) -> anyhow::Result<(Builder, impl Future<Output = anyhow::Result<()>> + Send + 'static, mpsc::Receiver<BuildReport>)>
+    {
         let (homes, stopping) = (settings.data.join("homes"), stop.clone());
-        let homes = spawn_blocking(|| Homes::open(homes, stopping))
-            .await
-            .context("cleaning homes panicked")??;
+        let homes = spawn_blocking(|| Homes::open(homes, stopping)).await.context("cleaning homes panicked")??;
         let sandbox = Sandbox::detect(settings.sandbox, settings.helper, homes.folder()).await?;
-        let limits = Limits {
-            time: settings.limits.time,
-            memory: settings.limits.memory,
-            file: settings.limits.file(),
-        };
-        let seeds = Seeds::open(
-            settings.data.join("seeds"),
-            homes.clone(),
-            sandbox.clone(),
-            limits,
-        )?;
+        let limits =
+            Limits { time: settings.limits.time, memory: settings.limits.memory, file: settings.limits.file() };
+        let seeds = Seeds::open(settings.data.join("seeds"), homes.clone(), sandbox.clone(), limits)?;
         let inner = Arc::new(Inner {
             workshop: Workshop {
                 toolchains: parts.toolchains,
@@ -199,10 +184,8 @@ impl Builder {
     /// When too many wait already.
     pub fn submit(&self, spec: &Spec, priority: Priority) -> Result<Ticket, QueueFull> {
         let mut queue = self.inner.queue();
-        let waiters = || Waiters {
-            progress: watch::Sender::new(Progress::Queued { position: 0 }),
-            since: Timestamp::now(),
-        };
+        let waiters =
+            || Waiters { progress: watch::Sender::new(Progress::Queued { position: 0 }), since: Timestamp::now() };
         let (waiters, _) = queue.submit(spec, priority, waiters)?;
         let progress = waiters.progress.subscribe();
         self.inner.tell_positions(&queue);
@@ -226,19 +209,13 @@ impl Builder {
             progress: waiters.progress.borrow().clone(),
             since: waiters.since,
         });
-        let waiting = queue
-            .waiting()
-            .enumerate()
-            .map(|(position, (spec, priority, waiters))| WaitingBuild {
-                spec: spec.clone(),
-                priority,
-                position,
-                since: waiters.since,
-            });
-        Snapshot {
-            running: running.collect(),
-            waiting: waiting.collect(),
-        }
+        let waiting = queue.waiting().enumerate().map(|(position, (spec, priority, waiters))| WaitingBuild {
+            spec: spec.clone(),
+            priority,
+            position,
+            since: waiters.since,
+        });
+        Snapshot { running: running.collect(), waiting: waiting.collect() }
     }
 
     /// What a Go version builds for: as its toolchain says if it is here, else as the releases do.
@@ -252,9 +229,7 @@ impl Builder {
         {
             return Ok(toolchain.targets);
         }
-        Ok(Target::all()
-            .filter(|target| target.exists_in(goversion))
-            .collect())
+        Ok(Target::all().filter(|target| target.exists_in(goversion)).collect())
     }
 
     /// The Go toolchains of this node.
@@ -275,11 +250,7 @@ impl Builder {
 
 impl Inner {
     /// Takes from the queue and builds, until asked to stop; then ends what runs.
-    async fn run(
-        self: Arc<Inner>,
-        reports: mpsc::Sender<BuildReport>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
+    async fn run(self: Arc<Inner>, reports: mpsc::Sender<BuildReport>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut builds = JoinSet::new();
         let mut specs: HashMap<Id, Spec> = HashMap::new();
         // Removing a home takes longer than people like to wait for the next build.
@@ -293,9 +264,7 @@ impl Inner {
                 let build = Arc::clone(&self).build(spec.clone(), reports.clone(), stop.clone());
                 specs.insert(builds.spawn(build).id(), spec);
             }
-            self.metrics
-                .running
-                .set(i64::try_from(builds.len()).unwrap_or(i64::MAX));
+            self.metrics.running.set(i64::try_from(builds.len()).unwrap_or(i64::MAX));
             tokio::select! {
                 () = self.bell.notified() => {}
                 () = stop.cancelled() => break,
@@ -332,25 +301,11 @@ impl Inner {
         let begin = Instant::now();
         let progress = self.queue().find(&spec)?.progress.clone();
         // Whatever happens, those who wait are told.
-        let finished = Finished {
-            build: Some((Arc::clone(&self), spec.clone())),
-        };
-        let made = self
-            .workshop
-            .build(&spec, &Reporter::new(progress), &stop)
-            .await;
-        let Made {
-            outcome,
-            log_gz,
-            toolchain_h1,
-            home,
-        } = made;
+        let finished = Finished { build: Some((Arc::clone(&self), spec.clone())) };
+        let made = self.workshop.build(&spec, &Reporter::new(progress), &stop).await;
+        let Made { outcome, log_gz, toolchain_h1, home } = made;
         let Some(outcome) = outcome else { return home };
-        let outcome = self
-            .tries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .judge(&spec, outcome);
+        let outcome = self.tries.lock().unwrap_or_else(PoisonError::into_inner).judge(&spec, outcome);
         self.metrics.build_ended(outcome.kind(), begin.elapsed());
         let report = BuildReport {
             spec,
@@ -379,9 +334,7 @@ impl Inner {
         for (position, (_, _, waiters)) in queue.waiting().enumerate() {
             count += 1;
             let now = Progress::Queued { position };
-            waiters
-                .progress
-                .send_if_modified(|progress| std::mem::replace(progress, now.clone()) != now);
+            waiters.progress.send_if_modified(|progress| std::mem::replace(progress, now.clone()) != now);
         }
         self.metrics.queued.set(count);
     }

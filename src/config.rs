@@ -140,26 +140,17 @@ impl Config {
         let (mut config, mut errors) = parse::parse(&text);
         overrides.apply(&mut config);
         errors.extend(config.check());
-        if errors.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigErrors(errors))
-        }
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
     }
 
     /// The file with the node's key: by default `key` in the data folder.
     pub fn key_file(&self) -> PathBuf {
-        self.key_file
-            .clone()
-            .unwrap_or_else(|| self.data.join("key"))
+        self.key_file.clone().unwrap_or_else(|| self.data.join("key"))
     }
 
     /// The Go versions that are built with.
     pub fn go_versions(&self) -> GoRange {
-        GoRange {
-            oldest: self.oldest_go,
-            newest: self.newest_go,
-        }
+        GoRange { oldest: self.oldest_go, newest: self.newest_go }
     }
 
     /// Builds at one time: by default one a processor.
@@ -208,11 +199,7 @@ pub struct Overrides {
 
 impl Overrides {
     fn apply(self, config: &mut Config) {
-        let Overrides {
-            data,
-            listen,
-            admin_listen,
-        } = self;
+        let Overrides { data, listen, admin_listen } = self;
         config.data = data.unwrap_or_else(|| config.data.clone());
         config.listen = listen.unwrap_or(config.listen);
         config.admin_listen = admin_listen.unwrap_or(config.admin_listen);
@@ -248,9 +235,7 @@ fn read(path: &Path) -> Result<String, ConfigErrors> {
     let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
     let mut text = String::new();
     let mut limited = file.take(MAX_FILE_BYTES + 1);
-    limited
-        .read_to_string(&mut text)
-        .map_err(|error| failed(error.to_string()))?;
+    limited.read_to_string(&mut text).map_err(|error| failed(error.to_string()))?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(failed(format!("it has more than {MAX_FILE_BYTES} bytes")));
     }
@@ -265,10 +250,7 @@ mod optional_text {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<T: Display, S: Serializer>(
-        value: &Option<T>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
         value.as_ref().map(T::to_string).serialize(to)
     }
 

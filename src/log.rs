@@ -30,19 +30,10 @@ pub struct Log {
 pub fn forms(key: &SignerKey) -> TreeForms {
     let c2sp = |suffix: &str| {
         let origin = format!("{}{suffix}", key.name());
-        HeadForm {
-            signer: key.as_name(&origin),
-            origin,
-        }
+        HeadForm { signer: key.as_name(&origin), origin }
     };
     TreeForms {
-        accepted: vec![
-            HeadForm {
-                origin: SUMDB_ORIGIN.to_owned(),
-                signer: key.clone(),
-            },
-            c2sp("/log"),
-        ],
+        accepted: vec![HeadForm { origin: SUMDB_ORIGIN.to_owned(), signer: key.clone() }, c2sp("/log")],
         claims: vec![c2sp("/claims")],
     }
 }
@@ -53,10 +44,7 @@ pub fn forms(key: &SignerKey) -> TreeForms {
 ///
 /// # Errors
 /// The spec has a record already, or the database failed; the job that called must fail with it.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "one agreement is good for one entry"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "one agreement is good for one entry")]
 pub fn append_record(tx: &mut Tx<'_>, accepted: Accepted) -> anyhow::Result<u64> {
     let record = accepted.record();
     let number = tx.append_entry(LogId::Accepted, record.to_text().as_bytes())?;
@@ -75,11 +63,7 @@ pub fn append_claim(tx: &mut Tx<'_>, claim: &Claim) -> anyhow::Result<u64> {
 impl Log {
     /// A handle to a log of this store.
     pub fn new(store: &Store, id: LogId) -> Log {
-        Log {
-            id,
-            store: store.clone(),
-            published: store.heads(id),
-        }
+        Log { id, store: store.clone(), published: store.heads(id) }
     }
 
     /// Size, root and signed heads as last committed.
@@ -105,9 +89,7 @@ impl Log {
         let id = self.id;
         // Entries beyond the announced size are not signed for yet.
         let end = end.min(self.size().get());
-        self.store
-            .read(move |reader| reader.entries(id, first, end))
-            .await
+        self.store.read(move |reader| reader.entries(id, first, end)).await
     }
 
     /// The first `width` hashes of a tile, 32 bytes each; `None` if there are not so many.
@@ -116,10 +98,7 @@ impl Log {
     /// The database cannot be read.
     pub async fn tile(&self, level: u8, index: u64, width: u16) -> anyhow::Result<Option<Vec<u8>>> {
         let id = self.id;
-        let mut hashes = self
-            .store
-            .read(move |reader| reader.tile(id, level, index))
-            .await?;
+        let mut hashes = self.store.read(move |reader| reader.tile(id, level, index)).await?;
         let wanted = usize::from(width) * 32;
         if hashes.len() < wanted {
             return Ok(None);
@@ -134,15 +113,7 @@ impl Log {
     /// There is no such entry at that size, or the database cannot be read.
     pub async fn inclusion_proof(&self, number: u64, size: TreeSize) -> anyhow::Result<Vec<Hash>> {
         let log = self.id;
-        self.store
-            .read(move |reader| {
-                Ok(tlog::inclusion_proof(
-                    &mut StoredTiles { reader, log },
-                    size,
-                    number,
-                )?)
-            })
-            .await
+        self.store.read(move |reader| Ok(tlog::inclusion_proof(&mut StoredTiles { reader, log }, size, number)?)).await
     }
 }
 
@@ -165,9 +136,6 @@ impl TileReader for StoredTiles<'_> {
             "tile {index} of level {level} has {} hashes instead of {width}",
             hashes.len(),
         );
-        Ok(hashes[..usize::from(width)]
-            .iter()
-            .map(|hash| Hash(*hash))
-            .collect())
+        Ok(hashes[..usize::from(width)].iter().map(|hash| Hash(*hash)).collect())
     }
 }

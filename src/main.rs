@@ -19,9 +19,7 @@ fn main() -> ExitCode {
         .with_target(false)
         .init();
     // Panics at the first TLS connection if nobody has chosen a provider.
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .expect("nothing has chosen a TLS provider before");
+    rustls::crypto::ring::default_provider().install_default().expect("nothing has chosen a TLS provider before");
     match cli.run() {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -70,53 +70,21 @@ impl Metrics {
         };
         registry.register("log_size", "Entries in each log", metrics.log_size.clone());
         registry.register("commits", "Transactions committed", metrics.commits.clone());
-        registry.register(
-            "jobs",
-            "Jobs that took part in transactions",
-            metrics.jobs.clone(),
-        );
+        registry.register("jobs", "Jobs that took part in transactions", metrics.jobs.clone());
         registry.register("builds", "Builds by how they ended", metrics.builds.clone());
-        registry.register_with_unit(
-            "build",
-            "How long builds took",
-            Unit::Seconds,
-            metrics.build_seconds.clone(),
-        );
-        registry.register(
-            "queued_builds",
-            "Specs that wait for a builder",
-            metrics.queued.clone(),
-        );
-        registry.register(
-            "running_builds",
-            "Builds that run now",
-            metrics.running.clone(),
-        );
-        registry.register(
-            "requests",
-            "Requests by class of status",
-            metrics.requests.clone(),
-        );
-        registry.register(
-            "connections",
-            "Connections open now",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "refused",
-            "Requests refused by a limit",
-            metrics.refused.clone(),
-        );
+        registry.register_with_unit("build", "How long builds took", Unit::Seconds, metrics.build_seconds.clone());
+        registry.register("queued_builds", "Specs that wait for a builder", metrics.queued.clone());
+        registry.register("running_builds", "Builds that run now", metrics.running.clone());
+        registry.register("requests", "Requests by class of status", metrics.requests.clone());
+        registry.register("connections", "Connections open now", metrics.connections.clone());
+        registry.register("refused", "Requests refused by a limit", metrics.refused.clone());
         registry.register_with_unit(
             "binaries",
             "Binaries kept on disk, compressed",
             Unit::Bytes,
             metrics.binary_bytes.clone(),
         );
-        Metrics {
-            registry: Arc::new(registry),
-            ..metrics
-        }
+        Metrics { registry: Arc::new(registry), ..metrics }
     }
 
     /// The counter of one kind in a family.
@@ -160,14 +128,8 @@ mod tests {
         metrics.set_log_size("accepted", 7);
         metrics.build_ended("built", Duration::from_secs(3));
         let text = metrics.to_text();
-        assert!(
-            text.contains("sumpeer_log_size{kind=\"accepted\"} 7"),
-            "{text}"
-        );
-        assert!(
-            text.contains("sumpeer_builds_total{kind=\"built\"} 1"),
-            "{text}"
-        );
+        assert!(text.contains("sumpeer_log_size{kind=\"accepted\"} 7"), "{text}");
+        assert!(text.contains("sumpeer_builds_total{kind=\"built\"} 1"), "{text}");
         assert!(text.contains("sumpeer_build_seconds_count 1"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }

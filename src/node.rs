@@ -69,10 +69,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let verify = sumdb.clone().map(|sumdb| Arc::new(sumdb) as Arc<dyn Verify>);
     let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
     let range = config.go_versions();
-    let bounds = GoBounds {
-        oldest: Some(range.oldest),
-        newest: range.newest,
-    };
+    let bounds = GoBounds { oldest: Some(range.oldest), newest: range.newest };
     let toolchains = Toolchains::open(data, store.clone(), proxy.clone(), sumdb, bounds).await?;
     let settings = builder::Settings {
         data: data.clone(),
@@ -93,18 +90,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("builder", build);
-    let own = Voter {
-        name: key.name().to_owned(),
-        vkey: key.verifier().to_string(),
-        source: "self",
-    };
-    let tally = Tally::new(
-        store.clone(),
-        builder.clone(),
-        binaries.clone(),
-        own.clone(),
-        vec![own],
-    );
+    let own = Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), source: "self" };
+    let tally = Tally::new(store.clone(), builder.clone(), binaries.clone(), own.clone(), vec![own]);
     tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
     tasks.spawn("binaries", binaries.clone().sweep(stop.clone()));
     let limits = Limits::new(request_limits(&config));
@@ -141,9 +128,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let timeouts = server::Timeouts::default();
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
     keep_admin(data, admin_at)?;
-    let serve = |listener, router| {
-        server::serve(listener, router, places.clone(), timeouts, metrics.clone(), stop.clone())
-    };
+    let serve =
+        |listener, router| server::serve(listener, router, places.clone(), timeouts, metrics.clone(), stop.clone());
     tasks.spawn("web", serve(public, web::router(state.clone())));
     tasks.spawn("admin", serve(admin, web::admin::router(state, admin_at)));
     say(public_at, admin_at, &key.verifier().to_string());
@@ -158,9 +144,7 @@ fn say(public: SocketAddr, admin: SocketAddr, vkey: &str) {
 }
 
 async fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} ({setting})"))
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({setting})"))
 }
 
 /// Keeps the admin listener's address and a fresh token where only the operator can read them.

@@ -81,19 +81,11 @@ pub fn judge(spec: &Spec, voters: &BTreeMap<String, Standing>) -> Verdict {
     }
     let agrees = |s: &Standing| matches!(s.word, Some(Word::Sum { .. })) && !s.quarantined;
     match named {
-        Some((size, sum)) if voters.values().all(agrees) => Verdict::Accepted(Accepted {
-            record: Record {
-                spec: spec.clone(),
-                size,
-                sum,
-            },
-        }),
+        Some((size, sum)) if voters.values().all(agrees) => {
+            Verdict::Accepted(Accepted { record: Record { spec: spec.clone(), size, sum } })
+        }
         _ => Verdict::Waiting(
-            voters
-                .iter()
-                .filter(|(_, standing)| !agrees(standing))
-                .map(|(name, _)| name.clone())
-                .collect(),
+            voters.iter().filter(|(_, standing)| !agrees(standing)).map(|(name, _)| name.clone()).collect(),
         ),
     }
 }
@@ -105,9 +97,7 @@ mod tests {
     use super::*;
 
     fn spec() -> Spec {
-        "example.com/m@v1.0.0/linux-amd64-go1.27.1/"
-            .parse()
-            .expect("a spec")
+        "example.com/m@v1.0.0/linux-amd64-go1.27.1/".parse().expect("a spec")
     }
 
     /// `a=1` a sum and the size 1, `a=1/2` sum 1 and size 2, `a=?` silent, `a=x` cannot build,
@@ -123,10 +113,7 @@ mod tests {
                     pair => {
                         let (sum, size) = pair.split_once('/').unwrap_or((pair, "1"));
                         let sum: u8 = sum.parse().expect("a number");
-                        Some(Word::Sum {
-                            size: size.parse().expect("a number"),
-                            sum: Sum::from_bytes([sum; 20]),
-                        })
+                        Some(Word::Sum { size: size.parse().expect("a number"), sum: Sum::from_bytes([sum; 20]) })
                     }
                 };
                 (name.to_owned(), Standing { word, quarantined })
@@ -174,13 +161,9 @@ mod tests {
         let word = prop_oneof![
             Just(None),
             Just(Some(Word::CannotBuild(Class::NotMain))),
-            (1u64..3, 0u8..3).prop_map(|(size, sum)| Some(Word::Sum {
-                size,
-                sum: Sum::from_bytes([sum; 20])
-            })),
+            (1u64..3, 0u8..3).prop_map(|(size, sum)| Some(Word::Sum { size, sum: Sum::from_bytes([sum; 20]) })),
         ];
-        (word, prop::bool::weighted(0.1))
-            .prop_map(|(word, quarantined)| Standing { word, quarantined })
+        (word, prop::bool::weighted(0.1)).prop_map(|(word, quarantined)| Standing { word, quarantined })
     }
 
     proptest! {

@@ -108,8 +108,8 @@ impl Store {
     pub fn open(data: &Path, forms: TreeForms, metrics: Metrics) -> anyhow::Result<Store> {
         let lock = lock(data)?;
         let path = data.join(DATABASE);
-        let mut conn = Connection::open(&path)
-            .with_context(|| format!("cannot open the database {}", path.display()))?;
+        let mut conn =
+            Connection::open(&path).with_context(|| format!("cannot open the database {}", path.display()))?;
         // FULL: with NORMAL a power cut may lose the last commits, which for a signed log is a fork.
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
@@ -132,12 +132,7 @@ impl Store {
                 drop(lock);
             })
             .context("cannot start the writer thread")?;
-        Ok(Store {
-            jobs,
-            readers: Arc::new(Readers::new(path)),
-            heads,
-            failure,
-        })
+        Ok(Store { jobs, readers: Arc::new(Readers::new(path)), heads, failure })
     }
 
     /// Runs a job in the writer thread, in a savepoint of its own. When this returns `Ok`, its changes are on disk.
@@ -177,9 +172,7 @@ impl Store {
         query: impl FnOnce(&Reader<'_>) -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
         let readers = self.readers.clone();
-        tokio::task::spawn_blocking(move || readers.read(query))
-            .await
-            .context("a query panicked")?
+        tokio::task::spawn_blocking(move || readers.read(query)).await.context("a query panicked")?
     }
 
     /// The committed size and signed heads of a log, now and whenever it grows.
@@ -213,10 +206,7 @@ impl ReadOnly {
     pub fn open(data: &Path) -> anyhow::Result<ReadOnly> {
         let path = data.join(DATABASE);
         if !path.is_file() {
-            bail!(
-                "there is no node in {}: {DATABASE} is missing",
-                data.display()
-            );
+            bail!("there is no node in {}: {DATABASE} is missing", data.display());
         }
         let readers = Readers::new(path);
         readers.read(|reader| schema::check_version(reader.conn))?;
@@ -227,28 +217,18 @@ impl ReadOnly {
     ///
     /// # Errors
     /// The query's own, or that the database cannot be read.
-    pub fn read<T>(
-        &self,
-        query: impl FnOnce(&Reader<'_>) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
+    pub fn read<T>(&self, query: impl FnOnce(&Reader<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.0.read(query)
     }
 }
 
 impl Readers {
     fn new(path: PathBuf) -> Readers {
-        Readers {
-            path,
-            idle: Mutex::default(),
-        }
+        Readers { path, idle: Mutex::default() }
     }
 
     fn read<T>(&self, query: impl FnOnce(&Reader<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut conn = match idle {
             Some(conn) => conn,
             None => self.connect().context("cannot read the database")?,
@@ -286,10 +266,7 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            bail!(
-                "another node is running on the data directory {}",
-                data.display()
-            )
+            bail!("another node is running on the data directory {}", data.display())
         }
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))

@@ -137,32 +137,20 @@ impl Inner {
             return Ok(record);
         }
         let body = self.source.get(&path).await?;
-        let (number, text, note) =
-            parse_lookup(&body).map_err(|error| self.garbage(&path, &error))?;
+        let (number, text, note) = parse_lookup(&body).map_err(|error| self.garbage(&path, &error))?;
         let note = std::str::from_utf8(note).map_err(|error| self.garbage(&path, &error))?;
         let newest = self.advance(note, &path).await?;
         self.check_record(number, &text, &newest).await?;
-        let record = Record {
-            number,
-            text: text.into(),
-        };
+        let record = Record { number, text: text.into() };
         self.records.insert(path, record.clone());
         Ok(record)
     }
 
     /// Checks that the entry `number` of the log is `text`.
-    async fn check_record(
-        &self,
-        number: u64,
-        text: &str,
-        newest: &SignedHead,
-    ) -> Result<(), FetchError> {
+    async fn check_record(&self, number: u64, text: &str, newest: &SignedHead) -> Result<(), FetchError> {
         let head = &newest.head;
         if number >= head.size.get() {
-            return Err(self.garbage(
-                "lookup",
-                &format!("record {number} is not below its head's size {}", head.size),
-            ));
+            return Err(self.garbage("lookup", &format!("record {number} is not below its head's size {}", head.size)));
         }
         let found = self.tiles.leaf(head, number).await?;
         if found == leaf_hash(text.as_bytes()) {
@@ -177,12 +165,8 @@ impl Inner {
 
     /// Checks that a note is a head of the one log, moves the newest head if this one is ahead, and returns the newest.
     async fn advance(&self, note: &str, path: &str) -> Result<SignedHead, FetchError> {
-        let head = open_head(note.as_bytes(), &self.key, SUMDB_ORIGIN)
-            .map_err(|error| self.garbage(path, &error))?;
-        let offered = SignedHead {
-            head,
-            note: note.to_owned(),
-        };
+        let head = open_head(note.as_bytes(), &self.key, SUMDB_ORIGIN).map_err(|error| self.garbage(path, &error))?;
+        let offered = SignedHead { head, note: note.to_owned() };
         // One at a time: two that move at once would each be checked against a head that is no longer the newest.
         let mut newest = self.newest.lock().await;
         loop {
@@ -190,40 +174,26 @@ impl Inner {
                 *newest = self.stored().await?;
             }
             if let Some(newest) = &*newest
-                && (self.heads.contains_key(&offered.note)
-                    || self.is_covered(&offered, newest).await?)
+                && (self.heads.contains_key(&offered.note) || self.is_covered(&offered, newest).await?)
             {
                 self.heads.insert(offered.note, ());
                 return Ok(newest.clone());
             }
             let expected = newest.as_ref().map(|newest| newest.note.clone());
             let (name, note) = (self.key.to_string(), offered.note.clone());
-            let moved = self
-                .store
-                .write(move |rows| rows.set_sumdb_head(&name, &note, expected.as_deref()))
-                .await
-                .map_err(|error| {
-                    FetchError::Temporary(format!(
-                        "cannot keep the checksum database's head: {error:#}"
-                    ))
-                })?;
+            let moved =
+                self.store.write(move |rows| rows.set_sumdb_head(&name, &note, expected.as_deref())).await.map_err(
+                    |error| FetchError::Temporary(format!("cannot keep the checksum database's head: {error:#}")),
+                )?;
             // False: another process moved it. Read it again, and check against that.
             *newest = moved.then(|| offered.clone());
         }
     }
 
     /// Whether `newest` covers `offered`; if not, `offered` was proven to continue `newest`.
-    async fn is_covered(
-        &self,
-        offered: &SignedHead,
-        newest: &SignedHead,
-    ) -> Result<bool, FetchError> {
+    async fn is_covered(&self, offered: &SignedHead, newest: &SignedHead) -> Result<bool, FetchError> {
         let covered = offered.head.size <= newest.head.size;
-        let (older, newer) = if covered {
-            (offered, newest)
-        } else {
-            (newest, offered)
-        };
+        let (older, newer) = if covered { (offered, newest) } else { (newest, offered) };
         let root = if older.head.size == newer.head.size {
             newer.head.root
         } else if older.head.size == TreeSize::ZERO {
@@ -246,17 +216,11 @@ impl Inner {
     async fn stored(&self) -> Result<Option<SignedHead>, FetchError> {
         // The whole key, not the name alone: under another key it is another database.
         let name = self.key.to_string();
-        let ours = |error: String| {
-            FetchError::Temporary(format!("the stored head of the checksum database: {error}"))
-        };
-        let note = self
-            .store
-            .read(move |rows| rows.sumdb_head(&name))
-            .await
-            .map_err(|error| ours(format!("{error:#}")))?;
+        let ours = |error: String| FetchError::Temporary(format!("the stored head of the checksum database: {error}"));
+        let note =
+            self.store.read(move |rows| rows.sumdb_head(&name)).await.map_err(|error| ours(format!("{error:#}")))?;
         note.map(|note| {
-            let head = open_head(note.as_bytes(), &self.key, SUMDB_ORIGIN)
-                .map_err(|error| ours(error.to_string()))?;
+            let head = open_head(note.as_bytes(), &self.key, SUMDB_ORIGIN).map_err(|error| ours(error.to_string()))?;
             Ok(SignedHead { head, note })
         })
         .transpose()
@@ -280,10 +244,7 @@ impl Inner {
 
     /// An answer that proves nothing, so it is held against nobody.
     fn garbage(&self, path: &str, error: &dyn std::fmt::Display) -> FetchError {
-        FetchError::Temporary(format!(
-            "checksum database {}: unusable answer to {path}: {error}",
-            self.key.name()
-        ))
+        FetchError::Temporary(format!("checksum database {}: unusable answer to {path}: {error}", self.key.name()))
     }
 }
 

@@ -62,27 +62,9 @@ struct Inner {
 
 impl Tally {
     /// A tally of these voters, `own` among them.
-    pub fn new(
-        store: Store,
-        builder: Builder,
-        binaries: Binaries,
-            own: Voter,
-        voters: Vec<Voter>,
-    ) -> Tally {
-        let absent = Cache::builder()
-            .max_capacity(ABSENT_SPECS)
-            .time_to_live(ABSENT_FOR)
-            .build();
-        Tally {
-            inner: Arc::new(Inner {
-                store,
-                builder,
-                binaries,
-                own,
-                voters,
-                absent,
-            }),
-        }
+    pub fn new(store: Store, builder: Builder, binaries: Binaries, own: Voter, voters: Vec<Voter>) -> Tally {
+        let absent = Cache::builder().max_capacity(ABSENT_SPECS).time_to_live(ABSENT_FOR).build();
+        Tally { inner: Arc::new(Inner { store, builder, binaries, own, voters, absent }) }
     }
 
     /// Whose words are needed.
@@ -94,11 +76,7 @@ impl Tally {
     ///
     /// # Errors
     /// The store failed: the node must stop.
-    pub async fn run(
-        self,
-        mut reports: mpsc::Receiver<BuildReport>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
+    pub async fn run(self, mut reports: mpsc::Receiver<BuildReport>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(RETRY_TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -138,21 +116,14 @@ impl Tally {
     /// The store failed.
     pub async fn known(&self, spec: &Spec) -> anyhow::Result<Option<RecordRow>> {
         let spec = spec.clone();
-        self.inner
-            .store
-            .read(move |reader| reader.record(&spec))
-            .await
+        self.inner.store.read(move |reader| reader.record(&spec)).await
     }
 
     /// Starts or joins the build of a spec, unless what is known already answers the wish.
     ///
     /// # Errors
     /// The answer, or that the queue is full.
-    pub async fn ask(
-        &self,
-        spec: &Spec,
-        priority: Priority,
-    ) -> Result<watch::Receiver<Progress>, Answer> {
+    pub async fn ask(&self, spec: &Spec, priority: Priority) -> Result<watch::Receiver<Progress>, Answer> {
         match self.view(spec).await?.answer() {
             Some(answer) => Err(answer),
             None => self.submit(spec, priority),
@@ -169,10 +140,7 @@ impl Tally {
         }
         self.inner.absent.invalidate(spec);
         let forget = spec.clone();
-        self.inner
-            .store
-            .write(move |tx| tx.clear_trouble(&forget))
-            .await?;
+        self.inner.store.write(move |tx| tx.clear_trouble(&forget)).await?;
         self.submit(spec, Priority::Person)
     }
 
@@ -242,18 +210,12 @@ impl Tally {
                 self.note_trouble(spec, detail.clone()).await?;
             }
             Outcome::Built(ref binary) => {
-                let finding = Finding::Built {
-                    size: binary.size,
-                    sum: binary.sum,
-                };
+                let finding = Finding::Built { size: binary.size, sum: binary.sum };
                 let binary = Some(binary.clone());
                 self.settle(&report, finding, binary).await?;
             }
             Outcome::CannotBuild { class, ref detail } => {
-                let finding = Finding::CannotBuild {
-                    class,
-                    detail: detail.clone(),
-                };
+                let finding = Finding::CannotBuild { class, detail: detail.clone() };
                 self.settle(&report, finding, None).await?;
             }
         }
@@ -281,19 +243,12 @@ impl Tally {
             log_gz: report.log_gz.clone(),
         };
         let inner = self.inner.clone();
-        let settled = self
-            .inner
-            .store
-            .write(move |tx| settle::settle(tx, &inner.own, &inner.voters, &found))
-            .await?;
+        let settled = self.inner.store.write(move |tx| settle::settle(tx, &inner.own, &inner.voters, &found)).await?;
         match settled {
             Settled::Accepted(number) => info!(number, "accepted"),
             Settled::Known(number) => info!(number, "built again, as recorded"),
             Settled::Contradicts(number) => {
-                error!(
-                    number,
-                    "this node built something else than it recorded; the record stands"
-                );
+                error!(number, "this node built something else than it recorded; the record stands");
             }
             Settled::Waiting(names) => info!(waiting_for = names.join(", "), "claimed"),
             Settled::Disputed => warn!("voters disagree"),
@@ -309,15 +264,12 @@ impl Tally {
                 return Ok(());
             }
             let tries = before.map_or(0, |trouble| trouble.tries).saturating_add(1);
-            let pause = FIRST_PAUSE
-                .saturating_mul(1 << (tries - 1).min(16))
-                .min(LONGEST_PAUSE);
+            let pause = FIRST_PAUSE.saturating_mul(1 << (tries - 1).min(16)).min(LONGEST_PAUSE);
             tx.put_trouble(&Trouble {
                 spec: spec.to_string(),
                 detail,
                 tries,
-                next_at: Timestamp::now().as_second()
-                    + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX / 2),
+                next_at: Timestamp::now().as_second() + i64::try_from(pause.as_secs()).unwrap_or(i64::MAX / 2),
             })
         };
         self.inner.store.write(write).await
@@ -326,11 +278,7 @@ impl Tally {
     /// Queues again what failed for now and whose pause has passed.
     async fn retry_due(&self) -> anyhow::Result<()> {
         let now = Timestamp::now().as_second();
-        let due = self
-            .inner
-            .store
-            .read(|reader| reader.troubles(RETRY_BATCH))
-            .await?;
+        let due = self.inner.store.read(|reader| reader.troubles(RETRY_BATCH)).await?;
         for trouble in due.into_iter().take_while(|trouble| trouble.next_at <= now) {
             let Ok(spec) = trouble.spec.parse() else {
                 continue;

@@ -32,18 +32,11 @@ struct Ended {
 impl Tasks {
     /// No tasks yet. `stop` is what they watch; cancelling it asks all of them to end.
     pub fn new(stop: CancellationToken) -> Tasks {
-        Tasks {
-            running: JoinSet::new(),
-            stop,
-        }
+        Tasks { running: JoinSet::new(), stop }
     }
 
     /// Starts a task that should end only once the stop token is cancelled.
-    pub fn spawn(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    ) {
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         debug!(task = name, "task started");
         self.running.spawn(async move {
             let result = task.await;
@@ -79,10 +72,7 @@ impl Tasks {
         })
         .await;
         if rest.is_err() {
-            info!(
-                left = self.running.len(),
-                "some tasks did not end in time and are dropped"
-            );
+            info!(left = self.running.len(), "some tasks did not end in time and are dropped");
         }
         verdict
     }
@@ -90,14 +80,8 @@ impl Tasks {
 
 fn by_itself(ended: Result<Ended, JoinError>) -> anyhow::Error {
     match ended {
-        Ok(Ended {
-            name,
-            result: Ok(()),
-        }) => anyhow!("task {name} ended by itself"),
-        Ok(Ended {
-            name,
-            result: Err(error),
-        }) => error.context(format!("task {name} failed")),
+        Ok(Ended { name, result: Ok(()) }) => anyhow!("task {name} ended by itself"),
+        Ok(Ended { name, result: Err(error) }) => error.context(format!("task {name} failed")),
         Err(error) => anyhow!(error).context("a task panicked"),
     }
 }

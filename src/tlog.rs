@@ -32,17 +32,13 @@ mod vectors;
 pub use checkpoint::{Head, HeadError, SUMDB_ORIGIN, open_head};
 pub use compact::CompactRange;
 pub use entry::{
-    BUNDLE_LIMIT_BYTES, EntryError, format_entry, parse_data_tile, parse_entry_bundle,
-    parse_lookup, push_bundle_entry,
+    BUNDLE_LIMIT_BYTES, EntryError, format_entry, parse_data_tile, parse_entry_bundle, parse_lookup, push_bundle_entry,
 };
 pub use key::{KeyError, SignerKey, VerifierKey};
 pub use merkle::{
-    CheckError, Hash, HashError, MAX_SIZE, TreeSize, check_consistency, check_inclusion, leaf_hash,
-    node_hash,
+    CheckError, Hash, HashError, MAX_SIZE, TreeSize, check_consistency, check_inclusion, leaf_hash, node_hash,
 };
 pub use note::{NOTE_LIMIT_BYTES, Note, NoteError, Signature, open_note, sign_note};
-pub use proof::{
-    FetchedTiles, ProofError, TileReader, consistency_proof, inclusion_proof, tree_hash,
-};
+pub use proof::{FetchedTiles, ProofError, TileReader, consistency_proof, inclusion_proof, tree_hash};
 pub use tile::{HEIGHT, TILE_WIDTH, Tile, TileKind, parse_hash_tile, tile_root};
 pub use verify::VerifyingTiles;

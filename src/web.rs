@@ -38,8 +38,8 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State as Extracted};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
-    HeaderValue, IF_NONE_MATCH, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
+    LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::request::Parts as Head;
 use axum::http::{HeaderMap, Method, Response, StatusCode};
@@ -133,16 +133,8 @@ pub struct Node {
 impl State {
     /// Ready to serve.
     pub fn new(parts: Parts) -> State {
-        let resolver = Resolver::new(
-            parts.proxy.clone(),
-            parts.modules.clone(),
-            parts.toolchains.clone(),
-        );
-        State(Arc::new(Inner {
-            parts,
-            resolver,
-            assets: Assets::new(),
-        }))
+        let resolver = Resolver::new(parts.proxy.clone(), parts.modules.clone(), parts.toolchains.clone());
+        State(Arc::new(Inner { parts, resolver, assets: Assets::new() }))
     }
 
     fn log(&self, id: LogId) -> &Log {
@@ -184,19 +176,14 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn header(&self, name: &HeaderName) -> Option<&str> {
-        self.head
-            .headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
+        self.head.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// The value of a query parameter, the first if there are more.
     fn query(&self, name: &str) -> Option<String> {
         let query = self.head.uri.query()?;
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-        pairs
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
     /// Takes one start of a build from the client's budget.
@@ -218,11 +205,7 @@ async fn dispatch(Extracted(state): Extracted<State>, request: Request) -> Respo
     Metrics::count(&state.metrics.requests, class(response.status()));
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if head.method == Method::HEAD {
-        without_body(response)
-    } else {
-        response
-    }
+    if head.method == Method::HEAD { without_body(response) } else { response }
 }
 
 async fn answer(state: &State, head: &Head, body: Body) -> Result<Response<Body>, Error> {
@@ -236,11 +219,7 @@ async fn answer(state: &State, head: &Head, body: Body) -> Result<Response<Body>
     let path = head.uri.path();
     let route = paths::route(path).map_err(|nowhere| nowhere.into_error(paths::audience(path)))?;
     check_method(&route, &head.method)?;
-    let call = Call {
-        state,
-        head,
-        client,
-    };
+    let call = Call { state, head, client };
     match route {
         Route::Home => pages::home(&call).await,
         Route::Robots => Ok(text(ROBOTS)),
@@ -278,11 +257,7 @@ fn check_method(route: &Route, method: &Method) -> Result<(), Error> {
         Route::Want | Route::Build(_, BuildStep::Retry) => (method == Method::POST, "POST"),
         _ => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
     };
-    if allowed {
-        Ok(())
-    } else {
-        Err(Error::Method(allow))
-    }
+    if allowed { Ok(()) } else { Err(Error::Method(allow)) }
 }
 
 /// The body of a request, if it is not longer and does not come slower than allowed.
@@ -290,12 +265,8 @@ async fn read_body(body: Body, limit: usize) -> Result<Bytes, Error> {
     let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await;
     match collected {
         Err(_) => Err(Error::TooSlow),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Error::TooLarge(limit))
-        }
-        Ok(Err(error)) => Err(Error::Malformed(format!(
-            "the body could not be read: {error}"
-        ))),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Error::TooLarge(limit)),
+        Ok(Err(error)) => Err(Error::Malformed(format!("the body could not be read: {error}"))),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
     }
 }
@@ -315,9 +286,7 @@ fn text(body: impl Into<Body>) -> Response<Body> {
 
 /// A page.
 fn html(page: &impl askama::Template) -> Response<Body> {
-    let body = page
-        .render()
-        .expect("templates write to a string and call nothing that fails");
+    let body = page.render().expect("templates write to a string and call nothing that fails");
     let mut response = fresh("text/html; charset=utf-8", body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
@@ -328,18 +297,14 @@ fn html(page: &impl askama::Template) -> Response<Body> {
 /// Something that never changes: with a strong entity tag, and 304 for who has it.
 fn immutable(request: &HeaderMap, content_type: &'static str, body: Vec<u8>) -> Response<Body> {
     let etag = etag(&body);
-    let known = request
-        .get(IF_NONE_MATCH)
-        .and_then(|value| value.to_str().ok());
+    let known = request.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let mut response = if range::matches(known, &etag) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
         let mut response = Response::new(Body::from(body));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     };
     let headers = response.headers_mut();
@@ -367,9 +332,7 @@ fn see_other(path: &str) -> Response<Body> {
 fn to(status: StatusCode, path: &str) -> Response<Body> {
     let mut response = text(format!("see {path}\n"));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(LOCATION, header(&paths::encode(path)));
+    response.headers_mut().insert(LOCATION, header(&paths::encode(path)));
     response
 }
 

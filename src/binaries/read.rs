@@ -46,11 +46,7 @@ struct Download {
 
 impl Stored {
     pub(super) fn new(row: BinaryRow, path: PathBuf, binaries: Binaries) -> Stored {
-        Stored {
-            row,
-            path,
-            binaries,
-        }
+        Stored { row, path, binaries }
     }
 
     /// Its sizes and hashes.
@@ -62,11 +58,7 @@ impl Stored {
     ///
     /// # Errors
     /// The file cannot be opened; later, that it cannot be read or is not what was put there.
-    pub async fn gz(
-        &self,
-        start: u64,
-        len: u64,
-    ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
+    pub async fn gz(&self, start: u64, len: u64) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
         let mut file = File::open(&self.path).await?;
         file.seek(SeekFrom::Start(start)).await?;
         let whole = (start, len) == (0, self.row.gz_size);
@@ -77,21 +69,11 @@ impl Stored {
     ///
     /// # Errors
     /// As for [`Stored::gz`].
-    pub async fn plain(
-        &self,
-        start: u64,
-        len: u64,
-    ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
+    pub async fn plain(&self, start: u64, len: u64) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
         let file = File::open(&self.path).await?;
         let decoder = MultiGzDecoder::new(Vec::new());
         let whole = (start, len) == (0, self.row.size);
-        Ok(self.download(
-            file,
-            Some(decoder),
-            start,
-            len,
-            whole.then_some(self.row.sha256),
-        ))
+        Ok(self.download(file, Some(decoder), start, len, whole.then_some(self.row.sha256)))
     }
 
     fn download(
@@ -135,10 +117,7 @@ impl Download {
             if let Some((hasher, expected)) = &mut self.check {
                 hasher.update(&piece);
                 if self.left == 0 && <[u8; 32]>::from(hasher.clone().finalize()) != *expected {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "its bytes have changed on disk",
-                    ));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "its bytes have changed on disk"));
                 }
             }
             return Ok(Some(piece));
@@ -151,11 +130,7 @@ impl Download {
         let read = self.file.read(&mut chunk).await?;
         chunk.truncate(read);
         let Some(decoder) = &mut self.decoder else {
-            return if read == 0 {
-                Err(cut())
-            } else {
-                Ok(chunk.into())
-            };
+            return if read == 0 { Err(cut()) } else { Ok(chunk.into()) };
         };
         if read == 0 {
             decoder.try_finish()?;
@@ -170,9 +145,7 @@ impl Download {
 
     /// The part of a piece that was asked for.
     fn cut(&mut self, mut piece: Bytes) -> Bytes {
-        let before = usize::try_from(self.skip)
-            .unwrap_or(usize::MAX)
-            .min(piece.len());
+        let before = usize::try_from(self.skip).unwrap_or(usize::MAX).min(piece.len());
         self.skip -= before as u64;
         let mut piece = piece.split_off(before);
         piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -189,8 +162,5 @@ impl Download {
 }
 
 fn cut() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::UnexpectedEof,
-        "the file is shorter than it should be",
-    )
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it should be")
 }

@@ -40,14 +40,7 @@ pub(super) fn stage(source: &Path, staging: &Path) -> io::Result<Staged> {
     let (gz_size, gz_sha256) = sink.finish();
     // Not to lose the bytes in a power cut after the claim about them is committed.
     file.sync_all()?;
-    let row = BinaryRow {
-        sum: Sum::of_sha256(&sha256),
-        size,
-        sha256,
-        gz_size,
-        gz_sha256,
-        present: true,
-    };
+    let row = BinaryRow { sum: Sum::of_sha256(&sha256), size, sha256, gz_size, gz_sha256, present: true };
     Ok(Staged { row, file, path })
 }
 
@@ -57,11 +50,7 @@ impl Staged {
         let folder = path.parent().expect("binaries are kept in folders");
         if !folder.exists() {
             fs::create_dir_all(folder)?;
-            sync_folder(
-                folder
-                    .parent()
-                    .expect("folders of binaries are below the data directory"),
-            )?;
+            sync_folder(folder.parent().expect("folders of binaries are below the data directory"))?;
         }
         self.path.persist(path)?;
         drop(self.file);
@@ -106,10 +95,7 @@ fn compress(source: &mut impl Read, sink: &mut impl Write) -> io::Result<(u64, [
                 last = plain.len() < PIECE;
                 hasher.update(&plain);
                 size += plain.len() as u64;
-                workers[given % 2]
-                    .0
-                    .send((plain, last))
-                    .map_err(|_| ended())?;
+                workers[given % 2].0.send((plain, last)).map_err(|_| ended())?;
                 given += 1;
             } else {
                 let (bytes, of_piece) = workers[taken % 2].1.recv().map_err(|_| ended())??;
@@ -130,19 +116,13 @@ fn compress(source: &mut impl Read, sink: &mut impl Write) -> io::Result<(u64, [
 fn deflate(plain: &[u8], last: bool) -> io::Result<(Vec<u8>, Crc)> {
     let mut crc = Crc::new();
     crc.update(plain);
-    let flush = if last {
-        FlushCompress::Finish
-    } else {
-        FlushCompress::Sync
-    };
+    let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
     let mut compress = Compress::new(LEVEL, false);
     let mut bytes = Vec::with_capacity(plain.len() / 2 + 64);
     loop {
         let read = usize::try_from(compress.total_in()).map_err(io::Error::other)?;
         let room = bytes.capacity();
-        let status = compress
-            .compress_vec(&plain[read..], &mut bytes, flush)
-            .map_err(io::Error::other)?;
+        let status = compress.compress_vec(&plain[read..], &mut bytes, flush).map_err(io::Error::other)?;
         // A flush is complete once it leaves room in the output.
         if status == Status::StreamEnd || (!last && bytes.len() < room) {
             return Ok((bytes, crc));
@@ -160,11 +140,7 @@ struct Hashing<'f> {
 
 impl<'f> Hashing<'f> {
     fn new(file: &'f File) -> Hashing<'f> {
-        Hashing {
-            file,
-            hasher: Sha256::new(),
-            size: 0,
-        }
+        Hashing { file, hasher: Sha256::new(), size: 0 }
     }
 
     fn finish(self) -> (u64, [u8; 32]) {
@@ -195,9 +171,7 @@ mod tests {
     fn what_is_staged_unpacks_to_what_was_given() {
         let folder = tempfile::tempdir().expect("a folder");
         for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 7] {
-            let plain: Vec<u8> = (0..size)
-                .map(|i| u8::try_from(i * i % 251).expect("below 251"))
-                .collect();
+            let plain: Vec<u8> = (0..size).map(|i| u8::try_from(i * i % 251).expect("below 251")).collect();
             let source = folder.path().join("source");
             fs::write(&source, &plain).expect("written");
             let staged = stage(&source, folder.path()).expect("staged");
@@ -206,14 +180,9 @@ mod tests {
             let place = folder.path().join("a/b.gz");
             let row = staged.place(&place).expect("placed");
             let gz = fs::read(&place).expect("there");
-            assert_eq!(
-                (row.gz_size, row.gz_sha256),
-                (gz.len() as u64, Sha256::digest(&gz).into())
-            );
+            assert_eq!((row.gz_size, row.gz_sha256), (gz.len() as u64, Sha256::digest(&gz).into()));
             let mut unpacked = Vec::new();
-            GzDecoder::new(gz.as_slice())
-                .read_to_end(&mut unpacked)
-                .expect("gzip");
+            GzDecoder::new(gz.as_slice()).read_to_end(&mut unpacked).expect("gzip");
             assert!(unpacked == plain, "size {size}");
         }
     }

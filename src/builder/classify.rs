@@ -33,11 +33,7 @@ const CGO_BYTES: u64 = 256 << 10;
 /// Reads the output of a go command that failed, or that made no program.
 ///
 /// `path` finds a file of the build's home by the name the go command has for it.
-pub fn classify<'a>(
-    spec: &Spec,
-    output: &str,
-    path: impl Fn(&Path) -> Option<std::path::PathBuf> + 'a,
-) -> Reading {
+pub fn classify<'a>(spec: &Spec, output: &str, path: impl Fn(&Path) -> Option<std::path::PathBuf> + 'a) -> Reading {
     let lines: Vec<&str> = output.lines().filter(|line| !is_chatter(line)).collect();
     for (needle, meaning) in TABLE {
         if let Some(at) = lines.iter().position(|line| line.contains(needle)) {
@@ -58,10 +54,7 @@ pub fn classify<'a>(
     }
     Reading::Temporary {
         detail: match lines.last() {
-            Some(line) => format!(
-                "the go command failed in a way this node does not know: {}",
-                line.trim()
-            ),
+            Some(line) => format!("the go command failed in a way this node does not know: {}", line.trim()),
             None => "the go command failed without a word".to_owned(),
         },
     }
@@ -72,26 +65,15 @@ pub fn classify<'a>(
 pub fn no_program(package: &Path) -> Reading {
     let files = go_files(package);
     if files.is_empty() {
-        return cannot(
-            Class::NoSuchPackage,
-            "there are no Go files in the package".to_owned(),
-        );
+        return cannot(Class::NoSuchPackage, "there are no Go files in the package".to_owned());
     }
-    let main = files.iter().any(|file| {
-        any_line(file, |line| {
-            line.trim_end() == "package main" || line.starts_with("package main ")
-        })
-    });
+    let main = files
+        .iter()
+        .any(|file| any_line(file, |line| line.trim_end() == "package main" || line.starts_with("package main ")));
     if !main {
-        return cannot(
-            Class::NotMain,
-            "the package is a library, not a command".to_owned(),
-        );
+        return cannot(Class::NotMain, "the package is a library, not a command".to_owned());
     }
-    excluded(
-        Some(package),
-        "build constraints exclude all Go files of the package".to_owned(),
-    )
+    excluded(Some(package), "build constraints exclude all Go files of the package".to_owned())
 }
 
 fn read(
@@ -103,41 +85,25 @@ fn read(
 ) -> Reading {
     let words = detail(lines, at);
     let newer = |own: bool| {
-        if own {
-            Class::NeedsNewerGo
-        } else {
-            Class::ImportNeedsNewerGo
-        }
+        if own { Class::NeedsNewerGo } else { Class::ImportNeedsNewerGo }
     };
     match meaning {
         Meaning::Is(class) => cannot(class, words),
         Meaning::NotFound => Reading::NotFound { detail: words },
         Meaning::Temporary => Reading::Temporary { detail: words },
         Meaning::Excluded => {
-            let folder = lines[at]
-                .split("all Go files in ")
-                .nth(1)
-                .map(|folder| Path::new(folder.trim()));
+            let folder = lines[at].split("all Go files in ").nth(1).map(|folder| Path::new(folder.trim()));
             excluded(folder.and_then(path).as_deref(), words)
         }
         Meaning::NewerGo => cannot(newer(is_own(spec, lines, at)), words),
         Meaning::GoLine => {
-            let version = lines[at]
-                .split(": invalid go version '")
-                .nth(1)
-                .unwrap_or_default();
+            let version = lines[at].split(": invalid go version '").nth(1).unwrap_or_default();
             let version = version.split('\'').next().unwrap_or_default();
             // `1.23.0` and `1.23rc1` mean something since Go 1.21.
             let newer_form = version.parse::<f32>().is_err()
-                && version
-                    .chars()
-                    .all(|c| c.is_ascii_digit() || c == '.' || "rcbeta".contains(c))
+                && version.chars().all(|c| c.is_ascii_digit() || c == '.' || "rcbeta".contains(c))
                 && version.starts_with("1.2");
-            if newer_form {
-                cannot(newer(is_own(spec, lines, at)), words)
-            } else {
-                cannot(Class::SourceError, words)
-            }
+            if newer_form { cannot(newer(is_own(spec, lines, at)), words) } else { cannot(Class::SourceError, words) }
         }
         Meaning::NotInStd => {
             let end = lines[at].find(" is not in ").unwrap_or(lines[at].len());
@@ -154,30 +120,19 @@ fn read(
 /// Whether the line speaks of the module being built, and not of one it imports.
 fn is_own(spec: &Spec, lines: &[&str], at: usize) -> bool {
     let module = spec.module.as_str();
-    let own_package = |name: &str| {
-        name.strip_prefix(module)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+    let own_package =
+        |name: &str| name.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let exact = format!("{module}@{}", spec.version);
     let line = lines[at];
     if line.contains("note: module requires Go ") {
-        let header = lines[..at]
-            .iter()
-            .rev()
-            .find_map(|line| line.strip_prefix("# "));
+        let header = lines[..at].iter().rev().find_map(|line| line.strip_prefix("# "));
         return header.is_some_and(|name| own_package(name.trim()));
     }
     if line.contains(" is not in ") {
-        let before = lines[..at]
-            .last()
-            .and_then(|line| line.trim().strip_suffix(" imports"));
+        let before = lines[..at].last().and_then(|line| line.trim().strip_suffix(" imports"));
         return match before {
             Some(importer) if line.starts_with(char::is_whitespace) => own_package(importer),
-            _ => line.contains(&format!(
-                "mod/{}@{}/",
-                spec.module.escaped(),
-                spec.version.escaped()
-            )),
+            _ => line.contains(&format!("mod/{}@{}/", spec.module.escaped(), spec.version.escaped())),
         };
     }
     if line.contains(" requires go >= ") {
@@ -185,9 +140,7 @@ fn is_own(spec: &Spec, lines: &[&str], at: usize) -> bool {
     }
     line.contains(&exact)
         && !line.contains(" requires ")
-        && !lines[..at]
-            .last()
-            .is_some_and(|line| line.contains(" requires"))
+        && !lines[..at].last().is_some_and(|line| line.contains(" requires"))
 }
 
 /// The class of a package of which no file is left.
@@ -200,14 +153,7 @@ fn excluded(folder: Option<&Path>, detail: String) -> Reading {
             })
         })
     });
-    cannot(
-        if cgo {
-            Class::Cgo
-        } else {
-            Class::BuildConstraints
-        },
-        detail,
-    )
+    cannot(if cgo { Class::Cgo } else { Class::BuildConstraints }, detail)
 }
 
 /// The Go files of a folder that are no tests, at most [`CGO_FILES`].
@@ -220,10 +166,7 @@ fn go_files(folder: &Path) -> Vec<std::path::PathBuf> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|file| {
-            let name = file
-                .file_name()
-                .map(|name| name.to_string_lossy())
-                .unwrap_or_default();
+            let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
             name.ends_with(".go") && !name.ends_with("_test.go")
         })
         .collect()
@@ -233,10 +176,7 @@ fn any_line(file: &Path, wanted: impl Fn(&str) -> bool) -> bool {
     let Ok(file) = File::open(file) else {
         return false;
     };
-    BufReader::new(file.take(CGO_BYTES))
-        .lines()
-        .map_while(Result::ok)
-        .any(|line| wanted(&line))
+    BufReader::new(file.take(CGO_BYTES)).lines().map_while(Result::ok).any(|line| wanted(&line))
 }
 
 fn cannot(class: Class, detail: String) -> Reading {
@@ -261,9 +201,7 @@ fn is_chatter(line: &str) -> bool {
 /// front it speaks of an import.
 fn missing_package(lines: &[&str]) -> Option<usize> {
     lines.iter().position(|line| {
-        line.starts_with("go")
-            && line.contains(" found")
-            && line.contains(", but does not contain package ")
+        line.starts_with("go") && line.contains(" found") && line.contains(", but does not contain package ")
     })
 }
 
@@ -273,9 +211,7 @@ fn is_source_error(line: &str) -> bool {
         return false;
     };
     let file = file.trim_start();
-    file.starts_with("mod/")
-        && !file.contains(' ')
-        && rest.starts_with(|c: char| c.is_ascii_digit())
+    file.starts_with("mod/") && !file.contains(' ') && rest.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// The line without the go command's own name in front, and where it says only half, the next.
@@ -345,9 +281,7 @@ mod tests {
 
     #[test]
     fn a_crash_is_never_a_claim() {
-        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/"
-            .parse()
-            .unwrap();
+        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/".parse().unwrap();
         for output in [
             "runtime/cgo: pthread_create failed: Operation not permitted\nSIGABRT: abort\n\ngoroutine 1 [running]:\n\
              runtime.main()\n\t/usr/local/go/src/runtime/proc.go:174 +0x7b\n",
@@ -356,29 +290,16 @@ mod tests {
             "panic: runtime error\n\ngoroutine 1 [running]:\nmain.main()\n\tmod/x.go:174 +0x7b\n",
         ] {
             let reading = classify(&spec, output, |_| None);
-            assert!(
-                matches!(reading, Reading::Temporary { .. }),
-                "{output:?}: {reading:?}"
-            );
+            assert!(matches!(reading, Reading::Temporary { .. }), "{output:?}: {reading:?}");
         }
     }
 
     #[test]
     fn the_unknown_is_never_a_claim() {
-        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/"
-            .parse()
-            .unwrap();
-        for output in [
-            "",
-            "go: downloading example.com/ok v1.0.0",
-            "panic: something new",
-            "\u{0}\u{1}",
-        ] {
+        let spec: Spec = "example.com/ok@v1.0.0/linux-amd64-go1.27.1/".parse().unwrap();
+        for output in ["", "go: downloading example.com/ok v1.0.0", "panic: something new", "\u{0}\u{1}"] {
             let reading = classify(&spec, output, |_| None);
-            assert!(
-                matches!(reading, Reading::Temporary { .. }),
-                "{output:?}: {reading:?}"
-            );
+            assert!(matches!(reading, Reading::Temporary { .. }), "{output:?}: {reading:?}");
         }
     }
 }

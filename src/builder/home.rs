@@ -41,13 +41,11 @@ impl Homes {
     /// When the folder cannot be made or emptied.
     pub fn open(folder: PathBuf, stop: CancellationToken) -> anyhow::Result<Homes> {
         if folder.exists() {
-            remove(&folder)
-                .with_context(|| format!("cannot remove old homes in {}", folder.display()))?;
+            remove(&folder).with_context(|| format!("cannot remove old homes in {}", folder.display()))?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         // Absolute, because it is bound into sandboxes and linked to.
-        let folder = fs::canonicalize(&folder)
-            .with_context(|| format!("cannot find {}", folder.display()))?;
+        let folder = fs::canonicalize(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
         Ok(Homes { folder, stop })
     }
 
@@ -61,10 +59,7 @@ impl Homes {
             .tempdir_in(&self.folder)
             .context("cannot make a home for a build")?
             .keep();
-        let home = Home {
-            root,
-            stop: self.stop.clone(),
-        };
+        let home = Home { root, stop: self.stop.clone() };
         for folder in ["cache", "mod", "go", "tmp"] {
             fs::create_dir(home.root.join(folder)).context("cannot make a home for a build")?;
         }
@@ -73,11 +68,8 @@ impl Homes {
         }
         // When the go command last removed old entries: now, so that it does not look at all of
         // them, and does not take links to an old seed for entries nobody uses.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        fs::write(home.cache().join("trim.txt"), now.to_string())
-            .context("cannot write to a home")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        fs::write(home.cache().join("trim.txt"), now.to_string()).context("cannot write to a home")?;
         // Else the go command starts a process that leaves its group, to count what it was used for.
         let telemetry = home.root.join(".config/go/telemetry");
         fs::create_dir_all(&telemetry).context("cannot make a home for a build")?;
@@ -124,9 +116,7 @@ impl Home {
         for prefix in prefixes() {
             let (from, to) = (seed.join(&prefix), cache.join(&prefix));
             let target = inside.join(&prefix);
-            for entry in fs::read_dir(&from)
-                .with_context(|| format!("cannot read seed {}", from.display()))?
-            {
+            for entry in fs::read_dir(&from).with_context(|| format!("cannot read seed {}", from.display()))? {
                 let name = entry.context("cannot read a seed")?.file_name();
                 symlink(target.join(&name), to.join(&name)).context("cannot link to a seed")?;
             }
@@ -226,10 +216,7 @@ mod tests {
         }
         let home = homes.make().unwrap();
         home.lend(&seed, &seed).unwrap();
-        assert_eq!(
-            fs::read_to_string(home.cache().join("7f/entry-d")).unwrap(),
-            "7f"
-        );
+        assert_eq!(fs::read_to_string(home.cache().join("7f/entry-d")).unwrap(), "7f");
         assert!(home.cache().join("7f/entry-d").is_symlink());
         let module = home.root().join("mod/m@v1");
         fs::create_dir_all(&module).unwrap();
@@ -237,21 +224,14 @@ mod tests {
         fs::set_permissions(&module, fs::Permissions::from_mode(0o555)).unwrap();
         drop(home);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
-        assert_eq!(
-            fs::read_to_string(seed.join("7f/entry-d")).unwrap(),
-            "7f",
-            "a seed outlives homes"
-        );
+        assert_eq!(fs::read_to_string(seed.join("7f/entry-d")).unwrap(), "7f", "a seed outlives homes");
     }
 
     #[test]
     fn what_a_killed_node_left_is_removed_at_start() {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join("homes");
-        let home = Homes::open(folder.clone(), CancellationToken::new())
-            .unwrap()
-            .make()
-            .unwrap();
+        let home = Homes::open(folder.clone(), CancellationToken::new()).unwrap().make().unwrap();
         std::mem::forget(home);
         Homes::open(folder.clone(), CancellationToken::new()).unwrap();
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
@@ -265,11 +245,7 @@ mod tests {
         let (home, root) = (homes.make().unwrap(), homes.folder().to_owned());
         stop.cancel();
         drop(home);
-        assert_eq!(
-            fs::read_dir(&root).unwrap().count(),
-            1,
-            "left for the next start"
-        );
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "left for the next start");
     }
 
     #[test]
@@ -281,10 +257,7 @@ mod tests {
             fs::set_permissions(folder.join(path), fs::Permissions::from_mode(0o555)).unwrap();
         }
         unlock(&folder).unwrap();
-        let mode = fs::metadata(folder.join("a/b"))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(folder.join("a/b")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }
 }

@@ -15,12 +15,7 @@ pub enum Progress {
     /// It waits; 0 is next.
     Queued { position: usize },
     /// `done` and `total` are bytes of downloads.
-    Running {
-        phase: Phase,
-        done: u64,
-        total: Option<u64>,
-        lines: Vec<String>,
-    },
+    Running { phase: Phase, done: u64, total: Option<u64>, lines: Vec<String> },
     /// It has ended, and what came of it is stored.
     Done,
 }
@@ -53,35 +48,19 @@ struct Fetched {
 
 impl Reporter {
     pub(super) fn new(progress: watch::Sender<Progress>) -> Reporter {
-        let fetched = Fetched {
-            files: HashMap::new(),
-            last: Instant::now(),
-        };
-        Reporter {
-            progress,
-            fetched: Arc::new(Mutex::new(fetched)),
-        }
+        let fetched = Fetched { files: HashMap::new(), last: Instant::now() };
+        Reporter { progress, fetched: Arc::new(Mutex::new(fetched)) }
     }
 
     /// Enters a phase with a sentence about it, if there is one to say.
     pub(super) fn enter(&self, phase: Phase, line: Option<String>) {
         let lines = line.into_iter().collect();
-        self.progress.send_replace(Progress::Running {
-            phase,
-            done: 0,
-            total: None,
-            lines,
-        });
+        self.progress.send_replace(Progress::Running { phase, done: 0, total: None, lines });
     }
 
     /// Bytes of the toolchain.
     pub(super) fn toolchain(&self, done: u64, total: Option<u64>) {
-        self.progress.send_replace(Progress::Running {
-            phase: Phase::Toolchain,
-            done,
-            total,
-            lines: Vec::new(),
-        });
+        self.progress.send_replace(Progress::Running { phase: Phase::Toolchain, done, total, lines: Vec::new() });
     }
 
     /// Bytes of one file of a module.
@@ -102,31 +81,16 @@ impl Reporter {
 
     /// To be called now and then: nothing fetched for a while means that it compiles.
     pub(super) fn tick(&self) {
-        let idle = self
-            .fetched
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .last
-            .elapsed()
-            > FETCHING;
+        let idle = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).last.elapsed() > FETCHING;
         if idle {
             self.change(|phase, _, _, _| *phase = Phase::Compile);
         }
     }
 
-    fn change(
-        &self,
-        change: impl FnOnce(&mut Phase, &mut u64, &mut Option<u64>, &mut Vec<String>),
-    ) {
+    fn change(&self, change: impl FnOnce(&mut Phase, &mut u64, &mut Option<u64>, &mut Vec<String>)) {
         self.progress.send_if_modified(|progress| {
             let before = progress.clone();
-            if let Progress::Running {
-                phase,
-                done,
-                total,
-                lines,
-            } = progress
-            {
+            if let Progress::Running { phase, done, total, lines } = progress {
                 change(phase, done, total, lines);
             }
             *progress != before
@@ -148,18 +112,9 @@ mod tests {
         reporter.module("b", 1, Some(2));
         reporter.module("a", 10, Some(10));
         let lines = vec!["go: downloading".to_owned()];
-        let expected = |total| Progress::Running {
-            phase: Phase::Modules,
-            done: 11,
-            total,
-            lines: lines.clone(),
-        };
+        let expected = |total| Progress::Running { phase: Phase::Modules, done: 11, total, lines: lines.clone() };
         assert_eq!(*receiver.borrow(), expected(Some(12)));
         reporter.module("c", 0, None);
-        assert_eq!(
-            *receiver.borrow(),
-            expected(None),
-            "one unknown size makes the sum unknown"
-        );
+        assert_eq!(*receiver.borrow(), expected(None), "one unknown size makes the sum unknown");
     }
 }

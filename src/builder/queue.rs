@@ -46,12 +46,7 @@ pub struct QueueFull;
 
 impl<T> Queue<T> {
     pub(super) fn new(limit: usize) -> Queue<T> {
-        Queue {
-            limit,
-            waiting: BTreeMap::new(),
-            builds: HashMap::new(),
-            arrivals: 0,
-        }
+        Queue { limit, waiting: BTreeMap::new(), builds: HashMap::new(), arrivals: 0 }
     }
 
     /// Joins the build of a spec, raising its priority if this one is higher, or queues a new one
@@ -70,18 +65,9 @@ impl<T> Queue<T> {
             let place = (priority, self.arrivals);
             self.arrivals += 1;
             self.waiting.insert(place, spec.clone());
-            self.builds.insert(
-                spec.clone(),
-                Build {
-                    place: Some(place),
-                    value: value(),
-                },
-            );
+            self.builds.insert(spec.clone(), Build { place: Some(place), value: value() });
         }
-        let build = self
-            .builds
-            .get_mut(spec)
-            .expect("it was there or was just put there");
+        let build = self.builds.get_mut(spec).expect("it was there or was just put there");
         if let Some(place) = build.place
             && priority < place.0
         {
@@ -97,10 +83,7 @@ impl<T> Queue<T> {
     /// The next to run.
     pub(super) fn take(&mut self) -> Option<Spec> {
         let (_, spec) = self.waiting.pop_first()?;
-        self.builds
-            .get_mut(&spec)
-            .expect("what waits is a build")
-            .place = None;
+        self.builds.get_mut(&spec).expect("what waits is a build").place = None;
         Some(spec)
     }
 
@@ -119,17 +102,12 @@ impl<T> Queue<T> {
 
     /// What waits, the next first.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (&Spec, Priority, &T)> {
-        self.waiting
-            .iter()
-            .map(|(place, spec)| (spec, place.0, &self.builds[spec].value))
+        self.waiting.iter().map(|(place, spec)| (spec, place.0, &self.builds[spec].value))
     }
 
     /// What runs, in no order.
     pub(super) fn running(&self) -> impl Iterator<Item = (&Spec, &T)> {
-        self.builds
-            .iter()
-            .filter(|(_, build)| build.place.is_none())
-            .map(|(spec, build)| (spec, &build.value))
+        self.builds.iter().filter(|(_, build)| build.place.is_none()).map(|(spec, build)| (spec, &build.value))
     }
 }
 
@@ -140,17 +118,10 @@ mod tests {
     use super::*;
 
     fn spec(number: u8) -> Spec {
-        format!("example.com/m@v1.0.{number}/linux-amd64-go1.27.1/")
-            .parse()
-            .unwrap()
+        format!("example.com/m@v1.0.{number}/linux-amd64-go1.27.1/").parse().unwrap()
     }
 
-    const PRIORITIES: [Priority; 4] = [
-        Priority::Person,
-        Priority::Voter,
-        Priority::Watch,
-        Priority::Audit,
-    ];
+    const PRIORITIES: [Priority; 4] = [Priority::Person, Priority::Voter, Priority::Watch, Priority::Audit];
 
     fn order(queue: &mut Queue<()>) -> String {
         let mut text = String::new();
@@ -165,22 +136,10 @@ mod tests {
     fn persons_come_first_and_joining_raises() {
         let mut queue = Queue::new(10);
         for (number, priority) in [3, 2, 3, 0, 1].into_iter().enumerate() {
-            queue
-                .submit(
-                    &spec(u8::try_from(number).unwrap()),
-                    PRIORITIES[priority],
-                    || (),
-                )
-                .unwrap();
+            queue.submit(&spec(u8::try_from(number).unwrap()), PRIORITIES[priority], || ()).unwrap();
         }
-        assert!(
-            !queue.submit(&spec(2), Priority::Person, || ()).unwrap().1,
-            "it was there"
-        );
-        assert!(
-            !queue.submit(&spec(3), Priority::Audit, || ()).unwrap().1,
-            "and is never lowered"
-        );
+        assert!(!queue.submit(&spec(2), Priority::Person, || ()).unwrap().1, "it was there");
+        assert!(!queue.submit(&spec(3), Priority::Audit, || ()).unwrap().1, "and is never lowered");
         assert_eq!(order(&mut queue), "23410");
     }
 
@@ -188,18 +147,11 @@ mod tests {
     fn a_full_queue_takes_no_more_but_can_be_joined() {
         let mut queue = Queue::new(1);
         queue.submit(&spec(1), Priority::Audit, || ()).unwrap();
-        assert_eq!(
-            queue.submit(&spec(2), Priority::Person, || ()).unwrap_err(),
-            QueueFull
-        );
+        assert_eq!(queue.submit(&spec(2), Priority::Person, || ()).unwrap_err(), QueueFull);
         queue.submit(&spec(1), Priority::Person, || ()).unwrap();
         queue.take().unwrap();
         queue.submit(&spec(1), Priority::Person, || ()).unwrap();
-        assert_eq!(
-            queue.take(),
-            None,
-            "a running build is joined, not queued again"
-        );
+        assert_eq!(queue.take(), None, "a running build is joined, not queued again");
         queue.submit(&spec(2), Priority::Person, || ()).unwrap();
     }
 

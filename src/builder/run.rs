@@ -52,15 +52,8 @@ impl Run<'_> {
     ///
     /// # Errors
     /// Trouble of ours: nothing is said about the spec.
-    pub async fn build(
-        &self,
-        spec: &Spec,
-        stop: &CancellationToken,
-        mut said: impl FnMut(),
-    ) -> anyhow::Result<Found> {
-        let rooms = self
-            .home
-            .rooms(self.toolchain, self.seed, Some(&self.home.socket()));
+    pub async fn build(&self, spec: &Spec, stop: &CancellationToken, mut said: impl FnMut()) -> anyhow::Result<Found> {
+        let rooms = self.home.rooms(self.toolchain, self.seed, Some(&self.home.socket()));
         let inside = self.sandbox.inside(&rooms);
         let job = Job {
             args: install_arguments(spec),
@@ -75,26 +68,19 @@ impl Run<'_> {
         match ended.await? {
             Ended::Exited(0) => self.program(spec),
             Ended::Exited(status @ (1 | 2)) => {
-                self.transcript
-                    .note(&format!("# the go command ended with status {status}"));
-                Ok(Found::Nothing(classify::classify(
-                    spec,
-                    &self.transcript.words(),
-                    |path| self.on_host(&inside, path),
-                )))
+                self.transcript.note(&format!("# the go command ended with status {status}"));
+                Ok(Found::Nothing(classify::classify(spec, &self.transcript.words(), |path| {
+                    self.on_host(&inside, path)
+                })))
             }
             Ended::Exited(status) => Ok(Found::Nothing(Reading::Temporary {
                 detail: format!("the go command crashed with status {status}"),
             })),
             Ended::OutOfMemory => Ok(Found::Nothing(Reading::Temporary {
-                detail: format!(
-                    "the build needed more memory than its limit of {} MiB",
-                    self.limits.memory >> 20
-                ),
+                detail: format!("the build needed more memory than its limit of {} MiB", self.limits.memory >> 20),
             })),
             Ended::TimedOut => {
-                self.transcript
-                    .note(&format!("# killed after {} s", self.limits.time.as_secs()));
+                self.transcript.note(&format!("# killed after {} s", self.limits.time.as_secs()));
                 Ok(Found::TimedOut)
             }
             Ended::Stopped => Ok(Found::Stopped),
@@ -103,11 +89,7 @@ impl Run<'_> {
 
     /// The first lines of the log: how to do the same by hand.
     fn introduce(&self, spec: &Spec, job: &Job) {
-        let env: Vec<String> = job
-            .env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let env: Vec<String> = job.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         for line in [
             format!("# {spec}"),
             format!("# environment: {} GOPROXY=(this build's)", env.join(" ")),
@@ -137,14 +119,10 @@ impl Run<'_> {
                     }));
                 }
                 Ok(meta) if meta.is_file() => return Ok(Found::Program(path)),
-                Ok(_) => bail!(
-                    "the build made {} something that is no file",
-                    path.display()
-                ),
+                Ok(_) => bail!("the build made {} something that is no file", path.display()),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("cannot look for {}", path.display()));
+                    return Err(error).with_context(|| format!("cannot look for {}", path.display()));
                 }
             }
         }
@@ -157,32 +135,21 @@ impl Run<'_> {
     /// The package's folder in the build's module cache.
     fn package(&self, spec: &Spec) -> PathBuf {
         let module = format!("{}@{}", spec.module.escaped(), spec.version.escaped());
-        self.home
-            .root()
-            .join("mod")
-            .join(module)
-            .join(spec.dir.as_str())
+        self.home.root().join("mod").join(module).join(spec.dir.as_str())
     }
 
     /// The host's path of a path below the home as the go command has it.
     fn on_host(&self, inside: &Rooms, path: &Path) -> Option<PathBuf> {
         let below = path.strip_prefix(&inside.home).ok()?;
         let normal = |part| matches!(part, std::path::Component::Normal(_));
-        below
-            .components()
-            .all(normal)
-            .then(|| self.home.root().join(below))
+        below.components().all(normal).then(|| self.home.root().join(below))
     }
 }
 
 /// The arguments that decide a sum: `go install -trimpath -ldflags=-buildid= -- <package>@<version>`.
 fn install_arguments(spec: &Spec) -> Vec<String> {
     // `go install` takes a version since Go 1.16, but only `go get` did as upstream does before 1.18.
-    let verb = if spec.goversion.minor() < 18 {
-        "get"
-    } else {
-        "install"
-    };
+    let verb = if spec.goversion.minor() < 18 { "get" } else { "install" };
     let mut args = go_arguments(verb, spec.variant);
     args.push(format!("{}@{}", spec.package(), spec.version));
     args
@@ -259,19 +226,11 @@ mod tests {
 
     #[test]
     fn the_environment_is_whole_and_nothing_else() {
-        let rooms = Rooms {
-            toolchain: "/data/toolchain".into(),
-            seed: None,
-            home: "/data/home".into(),
-            socket: None,
-        };
+        let rooms = Rooms { toolchain: "/data/toolchain".into(), seed: None, home: "/data/home".into(), socket: None };
         let names = |goversion: &str, rooms: &Rooms, gosumdb| {
             let goversion = goversion.parse().unwrap();
             let env = environment(&goversion, "linux/amd64".parse().unwrap(), rooms, gosumdb);
-            env.into_iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect::<Vec<_>>()
-                .join(" ")
+            env.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(
             names("go1.27.1", &rooms.fixed(), None),
@@ -280,9 +239,7 @@ mod tests {
         );
         let old = names("go1.25.3", &rooms, Some("off"));
         assert!(
-            old.ends_with(
-                "GOPATH=/data/home/go GO19CONCURRENTCOMPILATION=0 GOSUMDB=off TMPDIR=/data/home/tmp"
-            ),
+            old.ends_with("GOPATH=/data/home/go GO19CONCURRENTCOMPILATION=0 GOSUMDB=off TMPDIR=/data/home/tmp"),
             "{old}"
         );
     }

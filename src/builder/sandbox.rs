@@ -110,11 +110,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// Says for each wall why it does not work here, and what can be done.
-    pub async fn detect(
-        choice: Choice,
-        helper: PathBuf,
-        scratch: &Path,
-    ) -> anyhow::Result<Sandbox> {
+    pub async fn detect(choice: Choice, helper: PathBuf, scratch: &Path) -> anyhow::Result<Sandbox> {
         let candidates = match choice {
             Choice::Auto => vec![bwrap(), Ok(Wall::Landlock)],
             Choice::Bwrap => vec![bwrap()],
@@ -126,12 +122,8 @@ impl Sandbox {
         for candidate in candidates {
             let tried = match candidate {
                 Ok(wall) => {
-                    let mut sandbox = Sandbox {
-                        wall,
-                        helper: helper.clone(),
-                        cgroups: cgroups.clone(),
-                        reason: String::new(),
-                    };
+                    let mut sandbox =
+                        Sandbox { wall, helper: helper.clone(), cgroups: cgroups.clone(), reason: String::new() };
                     sandbox.trial(scratch).await.map(|()| {
                         sandbox.reason = sandbox.describe(&failures);
                         sandbox
@@ -141,11 +133,7 @@ impl Sandbox {
             };
             match tried {
                 Ok(sandbox) => {
-                    info!(
-                        sandbox = sandbox.name(),
-                        reason = sandbox.reason,
-                        "builds are confined"
-                    );
+                    info!(sandbox = sandbox.name(), reason = sandbox.reason, "builds are confined");
                     return Ok(sandbox);
                 }
                 Err(reason) => failures.push(format!("{reason:#}")),
@@ -277,10 +265,7 @@ impl Sandbox {
             .spawn()
             .with_context(|| format!("cannot start {}", self.helper.display()))?;
         let stdin = child.stdin.as_mut().expect("stdin was asked for as a pipe");
-        stdin
-            .write_all(&line)
-            .await
-            .context("the build's supervisor does not listen")?;
+        stdin.write_all(&line).await.context("the build's supervisor does not listen")?;
         let output = pipe::Receiver::from_owned_fd(reader.into()).context("cannot read a pipe")?;
         Ok((child, output))
     }
@@ -289,18 +274,10 @@ impl Sandbox {
     async fn trial(&self, scratch: &Path) -> anyhow::Result<()> {
         let root = tempfile::tempdir_in(scratch).context("cannot make a folder for a trial")?;
         let root = fs::canonicalize(root.path()).context("cannot find a folder just made")?;
-        let rooms = Rooms {
-            toolchain: root.join("toolchain"),
-            seed: None,
-            home: root.join("home"),
-            socket: None,
-        };
+        let rooms = Rooms { toolchain: root.join("toolchain"), seed: None, home: root.join("home"), socket: None };
         // A file beside the rooms: what the host has and a build must not see.
-        let mut secret =
-            fs::File::create(root.join("secret")).context("cannot write for a trial")?;
-        secret
-            .write_all(b"unseen")
-            .context("cannot write for a trial")?;
+        let mut secret = fs::File::create(root.join("secret")).context("cannot write for a trial")?;
+        secret.write_all(b"unseen").context("cannot write for a trial")?;
         let bin = rooms.toolchain.join("bin");
         fs::create_dir_all(&bin).context("cannot make a folder for a trial")?;
         fs::create_dir_all(rooms.home.join("tmp")).context("cannot make a folder for a trial")?;
@@ -314,11 +291,7 @@ impl Sandbox {
             env: Vec::new(),
             rooms,
         };
-        let limits = Limits {
-            time: TRIAL_TIME,
-            memory: 1 << 30,
-            file: 1 << 20,
-        };
+        let limits = Limits { time: TRIAL_TIME, memory: 1 << 30, file: 1 << 20 };
         let mut output = Vec::new();
         let never = CancellationToken::new();
         let ended = self
@@ -329,11 +302,7 @@ impl Sandbox {
         let words = String::from_utf8_lossy(&output);
         let words = words.trim();
         let ended = ended.with_context(|| format!("{} does not work: {words}", self.name()))?;
-        ensure!(
-            ended == Ended::Exited(0),
-            "{} does not work: {words} ({ended:?})",
-            self.name()
-        );
+        ensure!(ended == Ended::Exited(0), "{} does not work: {words} ({ended:?})", self.name());
         Ok(())
     }
 

@@ -63,22 +63,10 @@ impl Seeds {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn open(
-        folder: PathBuf,
-        homes: Homes,
-        sandbox: Sandbox,
-        limits: Limits,
-    ) -> anyhow::Result<Seeds> {
+    pub fn open(folder: PathBuf, homes: Homes, sandbox: Sandbox, limits: Limits) -> anyhow::Result<Seeds> {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let folder = fs::canonicalize(&folder)
-            .with_context(|| format!("cannot find {}", folder.display()))?;
-        Ok(Seeds {
-            folder,
-            homes,
-            sandbox,
-            limits,
-            slots: Arc::default(),
-        })
+        let folder = fs::canonicalize(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
+        Ok(Seeds { folder, homes, sandbox, limits, slots: Arc::default() })
     }
 
     /// Whether a seed is there already.
@@ -99,8 +87,7 @@ impl Seeds {
         said: impl FnMut(&[u8]),
     ) -> anyhow::Result<Lease> {
         let slot = Arc::clone(self.slots().entry((*goversion, target)).or_default());
-        slot.get_or_try_init(|| self.find_or_make(toolchain, goversion, target, stop, said))
-            .await?;
+        slot.get_or_try_init(|| self.find_or_make(toolchain, goversion, target, stop, said)).await?;
         let lease = Lease { slot };
         if let Some(path) = lease.path() {
             // Its own time says when a seed was last used.
@@ -147,9 +134,7 @@ impl Seeds {
             }
         }
         let kept = place.clone();
-        spawn_blocking(move || keep(home, &kept))
-            .await
-            .context("keeping a seed panicked")??;
+        spawn_blocking(move || keep(home, &kept)).await.context("keeping a seed panicked")??;
         info!(%goversion, %target, seconds = begin.elapsed().as_secs(), "standard library compiled");
         self.evict();
         Ok(Some(place))
@@ -166,14 +151,8 @@ impl Seeds {
             }
             // Held while renaming: nobody can begin to use what goes away.
             let mut slots = self.slots();
-            let lent = |slot: &Arc<Slot>| {
-                slot.get()
-                    .is_some_and(|seed| seed.as_deref() == Some(&path))
-            };
-            if slots
-                .values()
-                .any(|slot| lent(slot) && Arc::strong_count(slot) > 1)
-            {
+            let lent = |slot: &Arc<Slot>| slot.get().is_some_and(|seed| seed.as_deref() == Some(&path));
+            if slots.values().any(|slot| lent(slot) && Arc::strong_count(slot) > 1) {
                 continue;
             }
             slots.retain(|_, slot| !lent(slot));
@@ -194,13 +173,7 @@ impl Seeds {
 
     /// All seeds with the time of their last use.
     fn on_disk(&self) -> Vec<(PathBuf, SystemTime)> {
-        let list = |folder: &Path| {
-            fs::read_dir(folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-        };
+        let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         list(&self.folder)
             .flat_map(|version| list(&version).collect::<Vec<_>>())
             .filter_map(|seed| Some((seed.clone(), fs::metadata(&seed).ok()?.modified().ok()?)))
@@ -224,19 +197,16 @@ fn keep(home: Home, place: &Path) -> anyhow::Result<()> {
         let folder = cache.join(prefix);
         for entry in fs::read_dir(&folder).context("cannot read a new seed")? {
             let path = entry.context("cannot read a new seed")?.path();
-            fs::set_permissions(&path, Permissions::from_mode(0o444))
-                .context("cannot protect a seed")?;
+            fs::set_permissions(&path, Permissions::from_mode(0o444)).context("cannot protect a seed")?;
         }
-        fs::set_permissions(&folder, Permissions::from_mode(0o555))
-            .context("cannot protect a seed")?;
+        fs::set_permissions(&folder, Permissions::from_mode(0o555)).context("cannot protect a seed")?;
     }
     // A seed whose name survives a power cut must have its bytes too: there is no second look at it.
     let file = File::open(&cache).context("cannot sync a new seed")?;
     rustix::fs::syncfs(&file).context("cannot sync a new seed")?;
     let parent = place.parent().context("a seed has a folder")?;
     fs::create_dir_all(parent).context("cannot make a folder for seeds")?;
-    fs::rename(&cache, place)
-        .with_context(|| format!("cannot keep a seed as {}", place.display()))?;
+    fs::rename(&cache, place).with_context(|| format!("cannot keep a seed as {}", place.display()))?;
     drop(home);
     Ok(())
 }

@@ -93,12 +93,8 @@ struct Inner {
 impl GoBounds {
     /// Whether a release is within the bounds.
     pub fn allow(&self, goversion: &GoVersion) -> bool {
-        let old_enough =
-            |newest: &GoVersion| goversion <= newest || goversion.lang() == newest.to_string();
-        self.oldest
-            .as_ref()
-            .is_none_or(|oldest| goversion >= oldest)
-            && self.newest.as_ref().is_none_or(old_enough)
+        let old_enough = |newest: &GoVersion| goversion <= newest || goversion.lang() == newest.to_string();
+        self.oldest.as_ref().is_none_or(|oldest| goversion >= oldest) && self.newest.as_ref().is_none_or(old_enough)
     }
 }
 
@@ -124,8 +120,7 @@ impl Toolchains {
         let dir = data.join("toolchains");
         let folder = dir.clone();
         blocking(move || {
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
             for entry in fs::read_dir(&folder)? {
                 let entry = entry?;
                 if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -180,10 +175,7 @@ impl Toolchains {
             }
             .boxed()
         };
-        self.inner
-            .flights
-            .join(&goversion.to_string(), start, &progress)
-            .await
+        self.inner.flights.join(&goversion.to_string(), start, &progress).await
     }
 
     /// The releases that the proxies list for this machine, oldest first, within the bounds. At most some minutes old.
@@ -201,14 +193,10 @@ impl Toolchains {
     /// # Errors
     /// As of [`Toolchains::available`].
     pub async fn latest(&self) -> Result<GoVersion, ToolchainError> {
-        let releases = self
-            .available()
-            .await?
-            .into_iter()
-            .filter(GoVersion::is_release);
-        releases.max().ok_or_else(|| {
-            ToolchainError::NotListed(format!("no Go release for {} is listed", self.inner.host))
-        })
+        let releases = self.available().await?.into_iter().filter(GoVersion::is_release);
+        releases
+            .max()
+            .ok_or_else(|| ToolchainError::NotListed(format!("no Go release for {} is listed", self.inner.host)))
     }
 
     /// The newest release of Go 1.`minor` that is listed; never a release candidate or beta.
@@ -216,20 +204,10 @@ impl Toolchains {
     /// # Errors
     /// As of [`Toolchains::available`].
     pub async fn latest_of(&self, minor: u32) -> Result<GoVersion, ToolchainError> {
-        let releases = self
-            .available()
-            .await?
-            .into_iter()
-            .filter(GoVersion::is_release);
-        releases
-            .filter(|goversion| goversion.minor() == minor)
-            .max()
-            .ok_or_else(|| {
-                ToolchainError::NotListed(format!(
-                    "no release of go1.{minor} for {} is listed",
-                    self.inner.host
-                ))
-            })
+        let releases = self.available().await?.into_iter().filter(GoVersion::is_release);
+        releases.filter(|goversion| goversion.minor() == minor).max().ok_or_else(|| {
+            ToolchainError::NotListed(format!("no release of go1.{minor} for {} is listed", self.inner.host))
+        })
     }
 
     /// The toolchains that are ready, oldest first.
@@ -255,12 +233,7 @@ impl Inner {
         if !root.join("bin/go").exists() {
             return Ok(None);
         }
-        Ok(Some(Toolchain {
-            goversion: *goversion,
-            root,
-            h1: row.h1,
-            targets: row.targets,
-        }))
+        Ok(Some(Toolchain { goversion: *goversion, root, h1: row.h1, targets: row.targets }))
     }
 
     async fn install(
@@ -282,10 +255,7 @@ impl Inner {
         let fetched = started.elapsed();
 
         let root = work.path().join("go");
-        let (into, prefix) = (
-            root.clone(),
-            format!("{MODULE}@{}/", self.version(goversion)),
-        );
+        let (into, prefix) = (root.clone(), format!("{MODULE}@{}/", self.version(goversion)));
         let h1 = blocking(move || {
             let h1 = unpack::unpack(&zip, &into, &prefix)?;
             fs::remove_file(&zip)?;
@@ -293,9 +263,7 @@ impl Inner {
         })
         .await
         .map_err(|error| {
-            ToolchainError::Corrupt(format!(
-                "the Go toolchain {goversion} cannot be unpacked: {error:#}"
-            ))
+            ToolchainError::Corrupt(format!("the Go toolchain {goversion} cannot be unpacked: {error:#}"))
         })?;
         match expected {
             Some(expected) if expected == h1 => {}
@@ -316,18 +284,9 @@ impl Inner {
             blocking(move || Ok(rustix::fs::syncfs(fs::File::open(root)?)?))
         });
         let targets = targets?;
-        synced
-            .context("cannot write the Go toolchain to disk")
-            .map_err(ours)?;
-        let toolchain = Toolchain {
-            goversion: *goversion,
-            root: self.dir.join(goversion.to_string()),
-            h1,
-            targets,
-        };
-        self.put_in_place(&toolchain, root, work)
-            .await
-            .map_err(ours)?;
+        synced.context("cannot write the Go toolchain to disk").map_err(ours)?;
+        let toolchain = Toolchain { goversion: *goversion, root: self.dir.join(goversion.to_string()), h1, targets };
+        self.put_in_place(&toolchain, root, work).await.map_err(ours)?;
         tracing::info!(
             %goversion,
             fetched_ms = fetched.as_millis(),
@@ -348,10 +307,8 @@ impl Inner {
         let version = self.version(goversion);
         let zip = work.join("zip");
         let path = format!("{MODULE}/@v/{version}.zip");
-        let mut file = tokio::fs::File::create(&zip)
-            .await
-            .context("cannot make a file for the Go toolchain")
-            .map_err(ours)?;
+        let mut file =
+            tokio::fs::File::create(&zip).await.context("cannot make a file for the Go toolchain").map_err(ours)?;
         let download = self.client.download(&path, ZIP_LIMIT, &mut file, progress);
         let expected = async {
             match &self.sumdb {
@@ -360,27 +317,17 @@ impl Inner {
             }
         };
         // A toolchain that the database does not know calls its own download off.
-        let (expected, _) =
-            tokio::try_join!(expected, download).map_err(|error| not_fetched(goversion, error))?;
+        let (expected, _) = tokio::try_join!(expected, download).map_err(|error| not_fetched(goversion, error))?;
         Ok((zip, expected))
     }
 
     /// Asks the toolchain for its targets, and builds hello twice with it.
-    async fn try_out(
-        &self,
-        goversion: &GoVersion,
-        root: &Path,
-        work: &Path,
-    ) -> Result<Vec<Target>, ToolchainError> {
+    async fn try_out(&self, goversion: &GoVersion, root: &Path, work: &Path) -> Result<Vec<Target>, ToolchainError> {
         let broken = |error: anyhow::Error| {
-            ToolchainError::Corrupt(format!(
-                "the Go toolchain {goversion} does not work here: {error:#}"
-            ))
+            ToolchainError::Corrupt(format!("the Go toolchain {goversion} does not work here: {error:#}"))
         };
-        let (targets, hello) = tokio::join!(
-            smoke::targets(root, goversion, work),
-            smoke::hello_twice(root, goversion, work)
-        );
+        let (targets, hello) =
+            tokio::join!(smoke::targets(root, goversion, work), smoke::hello_twice(root, goversion, work));
         hello.map_err(broken)?;
         targets.map_err(broken)
     }
@@ -404,14 +351,9 @@ impl Inner {
         })
         .await
         .context("cannot put the Go toolchain in place")?;
-        let row = ToolchainRow {
-            h1: toolchain.h1.clone(),
-            targets: toolchain.targets.clone(),
-        };
+        let row = ToolchainRow { h1: toolchain.h1.clone(), targets: toolchain.targets.clone() };
         let goversion = toolchain.goversion;
-        self.store
-            .write(move |rows| rows.put_toolchain(&goversion, &row))
-            .await
+        self.store.write(move |rows| rows.put_toolchain(&goversion, &row)).await
     }
 
     /// The toolchain's version as a module's.
@@ -423,17 +365,13 @@ impl Inner {
 fn not_fetched(goversion: &GoVersion, error: FetchError) -> ToolchainError {
     match error {
         FetchError::NotFound(detail) | FetchError::Refused { detail, .. } => {
-            ToolchainError::NotListed(format!(
-                "there is no Go toolchain {goversion} to be had: {detail}"
-            ))
+            ToolchainError::NotListed(format!("there is no Go toolchain {goversion} to be had: {detail}"))
         }
         FetchError::Security(_) | FetchError::TooLarge { .. } => {
             ToolchainError::Corrupt(format!("the Go toolchain {goversion} is not used: {error}"))
         }
         FetchError::Off | FetchError::Unsupported(_) | FetchError::Temporary(_) => {
-            ToolchainError::Temporary(format!(
-                "the Go toolchain {goversion} cannot be fetched: {error}"
-            ))
+            ToolchainError::Temporary(format!("the Go toolchain {goversion} cannot be fetched: {error}"))
         }
     }
 }
@@ -442,12 +380,8 @@ fn ours(error: anyhow::Error) -> ToolchainError {
     ToolchainError::Temporary(format!("{error:#}"))
 }
 
-async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
-) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(job)
-        .await
-        .context("a file job panicked")?
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(job).await.context("a file job panicked")?
 }
 
 #[cfg(test)]

@@ -58,9 +58,7 @@ impl Transcript {
         let mut inner = self.inner();
         inner.add(bytes);
         let room = LIMIT_BYTES - inner.output.len();
-        inner
-            .output
-            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        inner.output.extend_from_slice(&bytes[..bytes.len().min(room)]);
         for &byte in bytes {
             if byte == b'\n' {
                 inner.end_line();
@@ -89,9 +87,7 @@ impl Transcript {
             inner.text.extend_from_slice(line.as_bytes());
         }
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder
-            .write_all(&inner.text)
-            .expect("writing to memory does not fail");
+        encoder.write_all(&inner.text).expect("writing to memory does not fail");
         encoder.finish().expect("writing to memory does not fail")
     }
 
@@ -110,10 +106,8 @@ impl Inner {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.unfinished);
-        let line: String = String::from_utf8_lossy(&line)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let line: String =
+            String::from_utf8_lossy(&line).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
@@ -129,9 +123,7 @@ mod tests {
 
     fn unzip(gz: &[u8]) -> String {
         let mut text = String::new();
-        flate2::read::GzDecoder::new(gz)
-            .read_to_string(&mut text)
-            .unwrap();
+        flate2::read::GzDecoder::new(gz).read_to_string(&mut text).unwrap();
         text
     }
 
@@ -142,10 +134,7 @@ mod tests {
         log.output(b"go: half a li");
         log.note("proxy: fetched");
         log.output(b"ne\nsecond\x1b[2J\n");
-        assert_eq!(
-            unzip(&log.gzip()),
-            "begin\ngo: half a li\nproxy: fetched\nne\nsecond\x1b[2J\n"
-        );
+        assert_eq!(unzip(&log.gzip()), "begin\ngo: half a li\nproxy: fetched\nne\nsecond\x1b[2J\n");
         assert_eq!(log.words(), "go: half a line\nsecond\x1b[2J\n");
         assert_eq!(log.last_lines(), ["go: half a line", "second [2J"]);
     }
@@ -159,10 +148,7 @@ mod tests {
         log.output(b"\n");
         let text = unzip(&log.gzip());
         assert!(text.len() < 200, "{} bytes", text.len());
-        assert!(
-            text.ends_with("… and 4999901 bytes more that were not kept\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("… and 4999901 bytes more that were not kept\n"), "{text}");
         assert_eq!(log.words().len(), LIMIT_BYTES);
         assert_eq!(log.last_lines()[0].len(), LINE_CHARS);
     }

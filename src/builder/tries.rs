@@ -20,11 +20,7 @@ pub(super) struct Tries {
 impl Tries {
     /// The outcome as it is to be reported: the first tries that hit a limit are temporary trouble.
     pub(super) fn judge(&mut self, spec: &Spec, outcome: Outcome) -> Outcome {
-        let Outcome::CannotBuild {
-            class: class @ (Class::Timeout | Class::TooLarge),
-            detail,
-        } = outcome
-        else {
+        let Outcome::CannotBuild { class: class @ (Class::Timeout | Class::TooLarge), detail } = outcome else {
             if !matches!(outcome, Outcome::Temporary { .. }) {
                 self.counts.remove(spec);
             }
@@ -36,9 +32,7 @@ impl Tries {
         let count = self.counts.entry(spec.clone()).or_default();
         *count += 1;
         if *count < ENOUGH {
-            return Outcome::Temporary {
-                detail: format!("{detail} (try {count} of {ENOUGH})"),
-            };
+            return Outcome::Temporary { detail: format!("{detail} (try {count} of {ENOUGH})") };
         }
         self.counts.remove(spec);
         Outcome::CannotBuild { class, detail }
@@ -51,20 +45,13 @@ mod tests {
 
     #[test]
     fn only_the_third_time_is_a_finding() {
-        let spec: Spec = "example.com/m@v1.0.0/linux-amd64-go1.27.1/"
-            .parse()
-            .unwrap();
+        let spec: Spec = "example.com/m@v1.0.0/linux-amd64-go1.27.1/".parse().unwrap();
         let mut tries = Tries::default();
-        let cannot = |class| Outcome::CannotBuild {
-            class,
-            detail: "x".into(),
-        };
+        let cannot = |class| Outcome::CannotBuild { class, detail: "x".into() };
         let mut kinds = String::new();
         for outcome in [
             cannot(Class::Timeout),
-            Outcome::Temporary {
-                detail: "network".into(),
-            },
+            Outcome::Temporary { detail: "network".into() },
             cannot(Class::TooLarge),
             cannot(Class::Timeout),
             cannot(Class::Timeout),
@@ -75,10 +62,7 @@ mod tests {
             kinds += tries.judge(&spec, outcome).kind();
             kinds += " ";
         }
-        assert_eq!(
-            kinds,
-            "temporary temporary temporary cannot-build temporary not-found temporary cannot-build "
-        );
+        assert_eq!(kinds, "temporary temporary temporary cannot-build temporary not-found temporary cannot-build ");
         assert!(tries.counts.is_empty());
     }
 }

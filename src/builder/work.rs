@@ -50,31 +50,17 @@ pub(super) struct Made {
 
 impl Workshop {
     /// Builds a spec. What goes wrong on our side is an outcome too: a temporary one.
-    pub(super) async fn build(
-        &self,
-        spec: &Spec,
-        reporter: &Reporter,
-        stop: &CancellationToken,
-    ) -> Made {
+    pub(super) async fn build(&self, spec: &Spec, reporter: &Reporter, stop: &CancellationToken) -> Made {
         let transcript = Transcript::new(self.limits.output);
-        let mut made = Made {
-            outcome: None,
-            log_gz: Vec::new(),
-            toolchain_h1: String::new(),
-            home: None,
-        };
-        let outcome = self
-            .steps(spec, reporter, &transcript, stop, &mut made)
-            .await;
+        let mut made = Made { outcome: None, log_gz: Vec::new(), toolchain_h1: String::new(), home: None };
+        let outcome = self.steps(spec, reporter, &transcript, stop, &mut made).await;
         made.outcome = match outcome {
             _ if stop.is_cancelled() => None,
             Ok(outcome) => outcome,
             Err(error) => {
                 warn!(%spec, error = format!("{error:#}"), "build failed on our side");
                 transcript.note(&format!("# {error:#}"));
-                Some(Outcome::Temporary {
-                    detail: format!("{error:#}"),
-                })
+                Some(Outcome::Temporary { detail: format!("{error:#}") })
             }
         };
         made.log_gz = transcript.gzip();
@@ -107,41 +93,27 @@ impl Workshop {
         made.toolchain_h1.clone_from(&toolchain.h1);
         if !toolchain.targets.contains(&spec.target) {
             let detail = format!("{} does not build for {}", spec.goversion, spec.target);
-            return Ok(Some(Outcome::CannotBuild {
-                class: Class::UnsupportedTarget,
-                detail,
-            }));
+            return Ok(Some(Outcome::CannotBuild { class: Class::UnsupportedTarget, detail }));
         }
         let had_toolchain = begin.elapsed();
         let lease = self.seed(spec, &toolchain, reporter, stop).await?;
         let had_seed = begin.elapsed();
         let home = made.home.insert(self.furnish(&lease).await?);
         let furnished = begin.elapsed();
-        let found = self
-            .go(spec, &toolchain, &lease, home, reporter, transcript, stop)
-            .await?;
+        let found = self.go(spec, &toolchain, &lease, home, reporter, transcript, stop).await?;
         let compiled = begin.elapsed();
         let outcome = match found {
             Found::Program(path) => {
-                let kept = self
-                    .binaries
-                    .keep(&path)
-                    .await
-                    .context("cannot keep the binary")?;
+                let kept = self.binaries.keep(&path).await.context("cannot keep the binary")?;
                 transcript.note(&format!("# {} bytes, sum {}", kept.size, kept.sum));
                 Outcome::Built(kept)
             }
-            Found::Nothing(Reading::Cannot { class, detail }) => {
-                Outcome::CannotBuild { class, detail }
-            }
+            Found::Nothing(Reading::Cannot { class, detail }) => Outcome::CannotBuild { class, detail },
             Found::Nothing(Reading::NotFound { detail }) => Outcome::NotFound { detail },
             Found::Nothing(Reading::Temporary { detail }) => Outcome::Temporary { detail },
             Found::TimedOut => Outcome::CannotBuild {
                 class: Class::Timeout,
-                detail: format!(
-                    "the build took longer than {} s",
-                    self.limits.time.as_secs()
-                ),
+                detail: format!("the build took longer than {} s", self.limits.time.as_secs()),
             },
             Found::Stopped => return Ok(None),
         };
@@ -167,20 +139,15 @@ impl Workshop {
         stop: &CancellationToken,
     ) -> anyhow::Result<Lease> {
         let first = !self.seeds.has(&spec.goversion, spec.target);
-        let line =
-            first.then(|| format!("compiling the standard library for {}, once", spec.target));
+        let line = first.then(|| format!("compiling the standard library for {}, once", spec.target));
         reporter.enter(Phase::Compile, line);
-        self.seeds
-            .lend(&toolchain.root, &spec.goversion, spec.target, stop, |_| ())
-            .await
+        self.seeds.lend(&toolchain.root, &spec.goversion, spec.target, stop, |_| ()).await
     }
 
     /// A home with the seed in its cache.
     async fn furnish(&self, lease: &Lease) -> anyhow::Result<Home> {
         let homes = self.homes.clone();
-        let seed = lease
-            .path()
-            .map(|seed| (seed.to_owned(), self.sandbox.seed_inside(seed)));
+        let seed = lease.path().map(|seed| (seed.to_owned(), self.sandbox.seed_inside(seed)));
         let furnish = move || {
             let home = homes.make()?;
             if let Some((seed, inside)) = seed {
@@ -188,16 +155,11 @@ impl Workshop {
             }
             Ok(home)
         };
-        spawn_blocking(furnish)
-            .await
-            .context("making a home panicked")?
+        spawn_blocking(furnish).await.context("making a home panicked")?
     }
 
     /// Runs the go command with a module proxy of its own.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one thing a run needs, named at its one caller"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "each is one thing a run needs, named at its one caller")]
     async fn go(
         &self,
         spec: &Spec,
@@ -218,11 +180,7 @@ impl Workshop {
             move |line| log.note(line),
             move |path, done, total| progress.module(path, done, total),
         )?;
-        let limits = Limits {
-            time: self.limits.time,
-            memory: self.limits.memory,
-            file: self.limits.file(),
-        };
+        let limits = Limits { time: self.limits.time, memory: self.limits.memory, file: self.limits.file() };
         let run = Run {
             sandbox: &self.sandbox,
             limits: &limits,
@@ -234,8 +192,7 @@ impl Workshop {
             seed: lease.path(),
             transcript,
         };
-        let mut building =
-            std::pin::pin!(run.build(spec, stop, || reporter.lines(transcript.last_lines())));
+        let mut building = std::pin::pin!(run.build(spec, stop, || reporter.lines(transcript.last_lines())));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let found = loop {
@@ -253,16 +210,12 @@ impl Workshop {
 ///
 /// A finding stands all the same: proxies refuse many a path that the go command only tries.
 fn with_proxy(found: Found, absent: Option<String>, trouble: Option<String>) -> Found {
-    let (Found::Nothing(Reading::NotFound { detail })
-    | Found::Nothing(Reading::Temporary { detail })) = &found
-    else {
+    let (Found::Nothing(Reading::NotFound { detail }) | Found::Nothing(Reading::Temporary { detail })) = &found else {
         return found;
     };
     match (absent, trouble) {
         (Some(detail), _) => Found::Nothing(Reading::NotFound { detail }),
-        (None, Some(trouble)) => Found::Nothing(Reading::Temporary {
-            detail: format!("{detail}; {trouble}"),
-        }),
+        (None, Some(trouble)) => Found::Nothing(Reading::Temporary { detail: format!("{detail}; {trouble}") }),
         (None, None) => found,
     }
 }
@@ -274,22 +227,9 @@ mod tests {
     #[test]
     fn the_proxys_word_counts_where_the_go_command_only_guesses() {
         let nothing = |reading: Reading| Found::Nothing(reading);
-        let not_found = |detail: &str| {
-            nothing(Reading::NotFound {
-                detail: detail.into(),
-            })
-        };
-        let temporary = |detail: &str| {
-            nothing(Reading::Temporary {
-                detail: detail.into(),
-            })
-        };
-        let cannot = || {
-            nothing(Reading::Cannot {
-                class: Class::NotMain,
-                detail: "library".into(),
-            })
-        };
+        let not_found = |detail: &str| nothing(Reading::NotFound { detail: detail.into() });
+        let temporary = |detail: &str| nothing(Reading::Temporary { detail: detail.into() });
+        let cannot = || nothing(Reading::Cannot { class: Class::NotMain, detail: "library".into() });
         let (absent, trouble) = (|| Some("absent".to_owned()), || Some("trouble".to_owned()));
         for (found, absent, trouble, expected) in [
             (not_found("go"), None, None, not_found("go")),

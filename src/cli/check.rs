@@ -67,10 +67,7 @@ impl Report {
 /// # Errors
 /// There is no node to check, or it cannot be read.
 pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
-    let overrides = Overrides {
-        data: args.data.clone(),
-        ..Overrides::default()
-    };
+    let overrides = Overrides { data: args.data.clone(), ..Overrides::default() };
     let config = Config::load(args.config.as_deref(), overrides)?;
     let data = &config.data;
     let store = ReadOnly::open(data)?;

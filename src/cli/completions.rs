@@ -19,9 +19,7 @@ pub struct Args {
 ///
 /// If standard output takes no more.
 pub fn run(args: &Args, command: clap::Command) -> anyhow::Result<Exit> {
-    io::stdout()
-        .lock()
-        .write_all(&script(args.shell, command))?;
+    io::stdout().lock().write_all(&script(args.shell, command))?;
     Ok(Exit::Ok)
 }
 
@@ -52,10 +50,7 @@ mod tests {
         for shell in Shell::value_variants() {
             let script = script(*shell, Whole::command().name("sumpeer"));
             let script = String::from_utf8(script).expect("UTF-8");
-            assert!(
-                script.contains("sumpeer") && script.contains("help"),
-                "{shell}: {script}"
-            );
+            assert!(script.contains("sumpeer") && script.contains("help"), "{shell}: {script}");
         }
     }
 }

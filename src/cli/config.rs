@@ -61,22 +61,12 @@ mod tests {
         let check = |text: &str| {
             let file = tempfile::NamedTempFile::new().expect("a file");
             std::fs::write(file.path(), text).expect("written");
-            run(&Args {
-                command: Command::Check {
-                    file: file.path().to_owned(),
-                },
-            })
-            .expect("checked")
+            run(&Args { command: Command::Check { file: file.path().to_owned() } }).expect("checked")
         };
         assert_eq!(check(EXAMPLE), Exit::Ok);
         assert_eq!(check("max-biulds = 3"), Exit::Failure);
         assert_eq!(check("watch = [\"filippo.io/age\"]"), Exit::Failure);
-        let missing = Command::Check {
-            file: "/no/such/file".into(),
-        };
-        assert_eq!(
-            run(&Args { command: missing }).expect("checked"),
-            Exit::Failure
-        );
+        let missing = Command::Check { file: "/no/such/file".into() };
+        assert_eq!(run(&Args { command: missing }).expect("checked"), Exit::Failure);
     }
 }

@@ -77,10 +77,7 @@ struct Places {
 pub async fn run(args: GetArgs) -> anyhow::Result<Exit> {
     let base = etcetera::base_strategy::Xdg::new().context("no home directory")?;
     let state = base.state_dir().context("no state directory")?;
-    let places = Places {
-        config: base.config_dir().join("sumpeer/get.toml"),
-        heads: state.join("sumpeer/heads"),
-    };
+    let places = Places { config: base.config_dir().join("sumpeer/get.toml"), heads: state.join("sumpeer/heads") };
     let talk = Talk::new();
     let got = tokio::select! {
         got = get(&args, &places, &talk) => got,
@@ -109,9 +106,7 @@ async fn get(args: &GetArgs, places: &Places, talk: &Talk) -> Result<Installed, 
     let deadline = Instant::now() + args.timeout.min(TIMEOUT_LIMIT);
     let servers = logs::choose(&args.url, &args.key, &places.config)?;
     let heads = Heads::new(places.heads.clone());
-    let wires = servers
-        .iter()
-        .map(|server| Wire::new(server.url.clone(), deadline, talk));
+    let wires = servers.iter().map(|server| Wire::new(server.url.clone(), deadline, talk));
     let wires = wires.collect::<anyhow::Result<Vec<_>>>()?;
 
     let proofs = prove_everywhere(args, &servers, &wires, &heads, talk).await?;
@@ -127,11 +122,7 @@ async fn get(args: &GetArgs, places: &Places, talk: &Talk) -> Result<Installed, 
             record.sum
         ));
     }
-    Ok(Installed {
-        record,
-        file,
-        proofs,
-    })
+    Ok(Installed { record, file, proofs })
 }
 
 /// A proof from every log that what was asked for is in it.
@@ -176,18 +167,13 @@ async fn prove_everywhere(
         Some(missing) => {
             // Those that did answer may already disagree.
             agree(args.sum, &proofs)?;
-            Err(Refusal::Incomplete(format!(
-                "not every log has answered: {missing}"
-            )))
+            Err(Refusal::Incomplete(format!("not every log has answered: {missing}")))
         }
     }
 }
 
 /// Asks one log for each query until it knows one.
-async fn prove_first<F>(
-    queries: &[SpecQuery],
-    prove: impl Fn(usize, SpecQuery) -> F,
-) -> Result<Proven, Refusal>
+async fn prove_first<F>(queries: &[SpecQuery], prove: impl Fn(usize, SpecQuery) -> F) -> Result<Proven, Refusal>
 where
     F: Future<Output = Result<Proven, Refusal>>,
 {
@@ -213,24 +199,17 @@ fn agree(pinned: Option<Sum>, proofs: &[Proven]) -> Result<Record, Refusal> {
     if proofs.iter().any(|proven| proven.record != first.record) {
         let all: Vec<_> = proofs.iter().map(said).collect();
         let spec = &first.record.spec;
-        return Err(Refusal::Tampering(format!(
-            "the logs do not agree on {spec}\n{}",
-            all.join("\n")
-        )));
+        return Err(Refusal::Tampering(format!("the logs do not agree on {spec}\n{}", all.join("\n"))));
     }
     match pinned {
-        Some(sum) if sum != first.record.sum => Err(Refusal::Tampering(format!(
-            "the sum should be {sum}, but the log has another\n{}",
-            said(first)
-        ))),
+        Some(sum) if sum != first.record.sum => {
+            Err(Refusal::Tampering(format!("the sum should be {sum}, but the log has another\n{}", said(first))))
+        }
         _ => Ok(first.record.clone()),
     }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "what was installed is the data of this command"
-)]
+#[expect(clippy::print_stdout, reason = "what was installed is the data of this command")]
 fn print_result(args: &GetArgs, installed: &Installed) {
     if args.json {
         println!("{}", describe(installed));
@@ -241,11 +220,7 @@ fn print_result(args: &GetArgs, installed: &Installed) {
 
 /// The object that `--json` prints. Number and head at its top are those of the first log.
 fn describe(installed: &Installed) -> serde_json::Value {
-    let Installed {
-        record,
-        file,
-        proofs,
-    } = installed;
+    let Installed { record, file, proofs } = installed;
     let logs = proofs.iter().map(|proven| {
         json!({
             "url": proven.url.as_str(),

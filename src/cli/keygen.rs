@@ -36,11 +36,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 /// Makes the key pair and writes what is to be seen of it to `talk`.
 fn make(args: &Args, talk: &mut impl Write) -> anyhow::Result<()> {
     let mut seed = Zeroizing::new([0; 32]);
-    SysRng
-        .try_fill_bytes(seed.as_mut_slice())
-        .context("the system gives no random numbers")?;
-    let key = SignerKey::generate(&args.name, *seed)
-        .with_context(|| format!("{:?} cannot be a key's name", args.name))?;
+    SysRng.try_fill_bytes(seed.as_mut_slice()).context("the system gives no random numbers")?;
+    let key =
+        SignerKey::generate(&args.name, *seed).with_context(|| format!("{:?} cannot be a key's name", args.name))?;
     let text = key.to_text();
     match &args.out {
         Some(file) => write_new(file, &text)?,
@@ -60,10 +58,7 @@ fn write_new(file: &Path, secret: &str) -> anyhow::Result<()> {
         }
         opened => opened.with_context(|| format!("cannot make {shown}"))?,
     };
-    let written = to
-        .write_all(secret.as_bytes())
-        .and_then(|()| to.write_all(b"\n"))
-        .and_then(|()| to.sync_all());
+    let written = to.write_all(secret.as_bytes()).and_then(|()| to.write_all(b"\n")).and_then(|()| to.sync_all());
     written.with_context(|| format!("cannot write {shown}"))
 }
 
@@ -77,31 +72,16 @@ mod tests {
     fn a_key_file_is_private_and_never_overwritten() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("key");
-        let args = Args {
-            name: "sums.example".to_owned(),
-            out: Some(file.clone()),
-        };
+        let args = Args { name: "sums.example".to_owned(), out: Some(file.clone()) };
         let mut talk = Vec::new();
         make(&args, &mut talk).expect("made");
-        assert_eq!(
-            file.metadata().expect("there").permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&file).expect("readable");
-        let key: SignerKey = text
-            .strip_suffix('\n')
-            .expect("one line")
-            .parse()
-            .expect("a key");
+        let key: SignerKey = text.strip_suffix('\n').expect("one line").parse().expect("a key");
         assert_eq!(key.name(), "sums.example");
-        assert_eq!(
-            String::from_utf8(talk).expect("UTF-8"),
-            format!("{}\n", key.verifier())
-        );
+        assert_eq!(String::from_utf8(talk).expect("UTF-8"), format!("{}\n", key.verifier()));
 
-        let error = make(&args, &mut Vec::new())
-            .expect_err("it is there")
-            .to_string();
+        let error = make(&args, &mut Vec::new()).expect_err("it is there").to_string();
         assert!(error.contains("exists"), "{error}");
         assert_eq!(std::fs::read_to_string(&file).expect("readable"), text);
     }
@@ -109,14 +89,7 @@ mod tests {
     #[test]
     fn without_a_file_both_keys_are_printed_and_fit() {
         let mut talk = Vec::new();
-        make(
-            &Args {
-                name: "sums.example".to_owned(),
-                out: None,
-            },
-            &mut talk,
-        )
-        .expect("made");
+        make(&Args { name: "sums.example".to_owned(), out: None }, &mut talk).expect("made");
         let talk = String::from_utf8(talk).expect("UTF-8");
         let (signer, verifier) = talk.trim_end().split_once('\n').expect("two lines");
         let signer: SignerKey = signer.parse().expect("a signer key");
@@ -128,14 +101,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         for name in ["", "a b", "a+b"] {
             let file = dir.path().join("key");
-            let args = Args {
-                name: name.to_owned(),
-                out: Some(file.clone()),
-            };
-            assert!(
-                make(&args, &mut Vec::new()).is_err() && !file.exists(),
-                "{name}"
-            );
+            let args = Args { name: name.to_owned(), out: Some(file.clone()) };
+            assert!(make(&args, &mut Vec::new()).is_err() && !file.exists(), "{name}");
         }
     }
 }

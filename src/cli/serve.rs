@@ -31,11 +31,7 @@ pub struct ServeArgs {
 
 impl ServeArgs {
     fn load(&self) -> anyhow::Result<Config> {
-        let overrides = Overrides {
-            data: self.data.clone(),
-            listen: self.listen,
-            admin_listen: self.admin_listen,
-        };
+        let overrides = Overrides { data: self.data.clone(), listen: self.listen, admin_listen: self.admin_listen };
         Ok(Config::load(self.config.as_deref(), overrides)?)
     }
 }

@@ -29,11 +29,7 @@ pub struct Args {
 /// If standard output takes no more.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let stdin = [PathBuf::from("-")];
-    let files = if args.files.is_empty() {
-        &stdin[..]
-    } else {
-        &args.files
-    };
+    let files = if args.files.is_empty() { &stdin[..] } else { &args.files };
     let mut exit = Exit::Ok;
     for file in files {
         match sum(file) {
@@ -56,11 +52,7 @@ struct Line<'a> {
 
 fn print(to: &mut impl Write, file: &Path, size: u64, sum: Sum, json: bool) -> io::Result<()> {
     if json {
-        let line = Line {
-            file: &file.to_string_lossy(),
-            size,
-            sum,
-        };
+        let line = Line { file: &file.to_string_lossy(), size, sum };
         return writeln!(to, "{}", serde_json::to_string(&line)?);
     }
     writeln!(to, "{sum}  {}", file.display())
@@ -68,11 +60,7 @@ fn print(to: &mut impl Write, file: &Path, size: u64, sum: Sum, json: bool) -> i
 
 /// The size and sum of a file, or of standard input if it is called `-`.
 fn sum(file: &Path) -> io::Result<(u64, Sum)> {
-    if file == Path::new("-") {
-        read(io::stdin().lock())
-    } else {
-        read(File::open(file)?)
-    }
+    if file == Path::new("-") { read(io::stdin().lock()) } else { read(File::open(file)?) }
 }
 
 fn read(mut from: impl Read) -> io::Result<(u64, Sum)> {
@@ -98,16 +86,10 @@ mod tests {
     #[test]
     fn sums_are_those_of_the_first_20_bytes_of_sha256() {
         let (size, sum) = read(&b"abc"[..]).expect("readable");
-        assert_eq!(
-            (size, sum.to_string().as_str()),
-            (3, "0ungWv48Bz-pBQUDeXa4iI7ADYaM")
-        );
+        assert_eq!((size, sum.to_string().as_str()), (3, "0ungWv48Bz-pBQUDeXa4iI7ADYaM"));
         let many = vec![7; 200_000];
         let whole: [u8; 32] = Sha256::digest(&many).into();
-        assert_eq!(
-            read(&many[..]).expect("readable"),
-            (200_000, Sum::of_sha256(&whole))
-        );
+        assert_eq!(read(&many[..]).expect("readable"), (200_000, Sum::of_sha256(&whole)));
     }
 
     #[test]
@@ -120,8 +102,7 @@ mod tests {
         };
         assert_eq!(line(false), "0ungWv48Bz-pBQUDeXa4iI7ADYaM  a b\"c\n");
         let json: serde_json::Value = serde_json::from_str(&line(true)).expect("JSON");
-        let wanted =
-            serde_json::json!({"file": "a b\"c", "size": 3, "sum": "0ungWv48Bz-pBQUDeXa4iI7ADYaM"});
+        let wanted = serde_json::json!({"file": "a b\"c", "size": 3, "sum": "0ungWv48Bz-pBQUDeXa4iI7ADYaM"});
         assert_eq!(json, wanted);
     }
 }

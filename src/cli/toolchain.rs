@@ -39,44 +39,30 @@ enum Command {
 /// If the toolchain cannot be had, is not the right one, or cannot build the corpus.
 pub async fn run(args: &Args) -> anyhow::Result<Exit> {
     let Command::Check { goversion } = &args.command;
-    let scratch = tempfile::Builder::new()
-        .prefix("sumpeer-toolchain-")
-        .tempdir()?;
+    let scratch = tempfile::Builder::new().prefix("sumpeer-toolchain-").tempdir()?;
     let toolchains = toolchains(scratch.path()).await?;
     eprintln!("downloading {goversion}");
     let toolchain = toolchains.ensure(goversion, |_, _| ()).await?;
-    eprintln!(
-        "{goversion} is what the checksum database vouches for: {}",
-        toolchain.h1
-    );
+    eprintln!("{goversion} is what the checksum database vouches for: {}", toolchain.h1);
     let mut exit = Exit::Ok;
     let mut out = std::io::stdout();
     let mut written = Ok(());
     let targets = Corpus::targets(&toolchain);
-    Corpus::check(
-        &toolchain,
-        &targets,
-        &scratch.path().join("corpus"),
-        |result| {
-            let [one, two] = &result.sums;
-            let verdict = if one == two { "equal" } else { "differs" };
-            if one != two {
-                exit = Exit::Failure;
-            }
-            let variant = match result.variant {
-                Variant::Plain => "plain",
-                Variant::Stripped => "stripped",
-            };
-            let line = writeln!(
-                out,
-                "{} {} {variant} {one} {two} {verdict}",
-                result.program, result.target
-            );
-            if written.is_ok() {
-                written = line.and_then(|()| out.flush());
-            }
-        },
-    )
+    Corpus::check(&toolchain, &targets, &scratch.path().join("corpus"), |result| {
+        let [one, two] = &result.sums;
+        let verdict = if one == two { "equal" } else { "differs" };
+        if one != two {
+            exit = Exit::Failure;
+        }
+        let variant = match result.variant {
+            Variant::Plain => "plain",
+            Variant::Stripped => "stripped",
+        };
+        let line = writeln!(out, "{} {} {variant} {one} {two} {verdict}", result.program, result.target);
+        if written.is_ok() {
+            written = line.and_then(|()| out.flush());
+        }
+    })
     .await?;
     written.context("cannot write to standard output")?;
     Ok(exit)
@@ -84,23 +70,15 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// Toolchains in an empty data directory, with a key that signs nothing anyone sees.
 async fn toolchains(data: &std::path::Path) -> anyhow::Result<Toolchains> {
-    let list: ProxyList = tokio::task::spawn_blocking(|| goproxy(None))
-        .await??
-        .parse()?;
+    let list: ProxyList = tokio::task::spawn_blocking(|| goproxy(None)).await??.parse()?;
     let client = Client::new(list, http_client()?);
     let mut seed = [0; 32];
-    SysRng
-        .try_fill_bytes(&mut seed)
-        .context("the system gives no random numbers")?;
+    SysRng.try_fill_bytes(&mut seed).context("the system gives no random numbers")?;
     let key = SignerKey::generate("toolchain-check", seed)?;
     let store = Store::open(data, crate::log::forms(&key), Metrics::new())?;
     let sumdb = match gosumdb(None)? {
         GoSumDb::Off => None,
-        GoSumDb::Key(key) => Some(SumDb::new(
-            Database::of_key(*key)?,
-            client.clone(),
-            store.clone(),
-        )),
+        GoSumDb::Key(key) => Some(SumDb::new(Database::of_key(*key)?, client.clone(), store.clone())),
     };
     Toolchains::open(data, store, client, sumdb, GoBounds::default()).await
 }

@@ -21,71 +21,37 @@ impl Config {
             }
         };
         if let Some(name) = &self.name {
-            let bad = name.is_empty()
-                || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+');
-            refuse(
-                bad,
-                &format!(
-                    "name: {name:?} cannot name a key: it must not be empty, nor hold spaces or +"
-                ),
-            );
+            let bad = name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '+');
+            refuse(bad, &format!("name: {name:?} cannot name a key: it must not be empty, nor hold spaces or +"));
         }
+        refuse(self.data.as_os_str().is_empty(), "data: it is empty; name a folder");
         refuse(
-            self.data.as_os_str().is_empty(),
-            "data: it is empty; name a folder",
-        );
-        refuse(
-            self.key_file
-                .as_ref()
-                .is_some_and(|file| file.as_os_str().is_empty()),
+            self.key_file.as_ref().is_some_and(|file| file.as_os_str().is_empty()),
             "key-file: it is empty; name a file",
         );
         refuse(
             self.listen == self.admin_listen && self.listen.port() != 0,
-            &format!(
-                "admin-listen: {} is already taken by listen",
-                self.admin_listen
-            ),
+            &format!("admin-listen: {} is already taken by listen", self.admin_listen),
         );
         refuse(
-            self.goproxy
-                .as_ref()
-                .is_some_and(|list| list.trim().is_empty()),
+            self.goproxy.as_ref().is_some_and(|list| list.trim().is_empty()),
             "goproxy: it is empty; name a module proxy or leave the setting out",
         );
         let range = self.go_versions();
-        refuse(
-            !range.contains(&range.oldest),
-            &format!("newest-go: it is older than oldest-go, {}", range.oldest),
-        );
-        refuse(
-            self.lookup_wait.is_zero(),
-            "lookup-wait: it must be longer than no time",
-        );
+        refuse(!range.contains(&range.oldest), &format!("newest-go: it is older than oldest-go, {}", range.oldest));
+        refuse(self.lookup_wait.is_zero(), "lookup-wait: it must be longer than no time");
         refuse(
             self.poll_interval < LEAST_POLL_INTERVAL,
             &format!("poll-interval: it must be at least {LEAST_POLL_INTERVAL}"),
         );
-        refuse(
-            self.recheck.is_empty(),
-            "recheck: it must name at least one pause",
-        );
-        refuse(
-            self.stream_max_age < Period::from_mins(1),
-            "stream-max-age: it must be at least 1m",
-        );
-        refuse(
-            self.build_limits.time.is_zero(),
-            "build-limits.time: it must be longer than no time",
-        );
+        refuse(self.recheck.is_empty(), "recheck: it must name at least one pause");
+        refuse(self.stream_max_age < Period::from_mins(1), "stream-max-age: it must be at least 1m");
+        refuse(self.build_limits.time.is_zero(), "build-limits.time: it must be longer than no time");
         refuse(
             self.build_limits.memory < LEAST_BUILD_MEMORY,
             &format!("build-limits.memory: the Go linker needs at least {LEAST_BUILD_MEMORY}"),
         );
-        refuse(
-            self.build_limits.binary.bytes() == 0,
-            "build-limits.binary: it must be larger than nothing",
-        );
+        refuse(self.build_limits.binary.bytes() == 0, "build-limits.binary: it must be larger than nothing");
         refuse(
             self.binary_cache < self.build_limits.binary,
             "binary-cache: it must hold at least one binary of build-limits.binary",
@@ -100,35 +66,14 @@ impl Config {
     /// What is set and this version of the program cannot do yet, a sentence each.
     pub fn not_yet(&self) -> Vec<String> {
         let set = [
-            (
-                !self.peer.is_empty(),
-                "[[peer]]: this version does not follow peers yet",
-            ),
-            (
-                self.mode == Mode::VerifyOnly,
-                "mode: this version cannot be verify-only yet, as it follows no peers",
-            ),
-            (
-                self.alerts.is_some(),
-                "[alerts]: this version sends no alerts yet",
-            ),
-            (
-                self.audit.is_some(),
-                "[audit]: this version audits no peers yet",
-            ),
-            (
-                self.tls.is_some(),
-                "[tls]: this version serves no TLS yet; put a proxy in front of it",
-            ),
-            (
-                !self.watch.is_empty(),
-                "watch: this version watches no modules yet",
-            ),
+            (!self.peer.is_empty(), "[[peer]]: this version does not follow peers yet"),
+            (self.mode == Mode::VerifyOnly, "mode: this version cannot be verify-only yet, as it follows no peers"),
+            (self.alerts.is_some(), "[alerts]: this version sends no alerts yet"),
+            (self.audit.is_some(), "[audit]: this version audits no peers yet"),
+            (self.tls.is_some(), "[tls]: this version serves no TLS yet; put a proxy in front of it"),
+            (!self.watch.is_empty(), "watch: this version watches no modules yet"),
         ];
-        set.iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, sentence)| (*sentence).to_owned())
-            .collect()
+        set.iter().filter(|(set, _)| *set).map(|(_, sentence)| (*sentence).to_owned()).collect()
     }
 
     /// Whether one of the peers is this node itself, whose key is `own`: it would agree with itself.
@@ -139,10 +84,7 @@ impl Config {
     pub fn check_own_key(&self, own: &VerifierKey) -> Result<(), String> {
         match self.peer.iter().find(|peer| peer.key.as_ref() == Some(own)) {
             None => Ok(()),
-            Some(peer) => Err(format!(
-                "peer {}: its key is this node's own",
-                peer.shown_name()
-            )),
+            Some(peer) => Err(format!("peer {}: its key is this node's own", peer.shown_name())),
         }
     }
 
@@ -157,9 +99,7 @@ impl Config {
             }
             (Some(_), None, None) => {}
             (None, None, None) => errors.push("tls: set acme, or cert and key".to_owned()),
-            (Some(_), ..) => {
-                errors.push("tls: set either acme, or cert and key, not both".to_owned())
-            }
+            (Some(_), ..) => errors.push("tls: set either acme, or cert and key, not both".to_owned()),
             (None, ..) => errors.push("tls: cert and key belong together".to_owned()),
         }
     }
@@ -167,29 +107,19 @@ impl Config {
     fn check_alerts(&self, errors: &mut Vec<String>) {
         let Some(alerts) = &self.alerts else { return };
         if alerts.peer_silence < self.poll_interval {
-            errors
-                .push("alerts.peer-silence: it must not be shorter than poll-interval".to_owned());
+            errors.push("alerts.peer-silence: it must not be shorter than poll-interval".to_owned());
         }
         for (number, webhook) in (1..).zip(&alerts.webhook) {
             match &webhook.url {
                 None => errors.push(format!("alerts.webhook number {number}: url is missing")),
                 Some(url) if !is_http(url) => {
-                    errors.push(format!(
-                        "alerts.webhook number {number}: {url} is not an address of http or https"
-                    ));
+                    errors.push(format!("alerts.webhook number {number}: {url} is not an address of http or https"));
                 }
                 Some(_) => {}
             }
         }
-        if let Some(Email {
-            server, from, to, ..
-        }) = &alerts.email
-        {
-            let missing = [
-                ("server", server.is_none()),
-                ("from", from.is_none()),
-                ("to", to.is_empty()),
-            ];
+        if let Some(Email { server, from, to, .. }) = &alerts.email {
+            let missing = [("server", server.is_none()), ("from", from.is_none()), ("to", to.is_empty())];
             let missing = missing.iter().filter(|(_, missing)| *missing);
             errors.extend(missing.map(|(name, _)| format!("alerts.email: {name} is missing")));
         }
@@ -220,28 +150,20 @@ impl Config {
             }
         }
         if self.mode == Mode::VerifyOnly && !self.peer.iter().any(|peer| peer.vote) {
-            errors.push(
-                "mode: a verify-only node needs a peer that votes, else nobody has a word"
-                    .to_owned(),
-            );
+            errors.push("mode: a verify-only node needs a peer that votes, else nobody has a word".to_owned());
         }
     }
 
     fn check_audit(&self, errors: &mut Vec<String>) {
         let Some(audit) = &self.audit else { return };
         if !(0.0..=1.0).contains(&audit.sample) {
-            errors.push(format!(
-                "audit.sample: {} is not between 0 and 1",
-                audit.sample
-            ));
+            errors.push(format!("audit.sample: {} is not between 0 and 1", audit.sample));
         }
         for name in &audit.peers {
             match self.peer.iter().find(|peer| peer.shown_name() == name) {
                 None => errors.push(format!("audit.peers: there is no peer {name:?}")),
                 Some(peer) if peer.vote => {
-                    errors.push(format!(
-                        "audit.peers: {name} votes, so all that it claims is built anyway"
-                    ));
+                    errors.push(format!("audit.peers: {name} votes, so all that it claims is built anyway"));
                 }
                 Some(_) => {}
             }

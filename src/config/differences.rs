@@ -5,14 +5,7 @@ use serde_json::Value;
 use super::Config;
 
 /// Settings, and tables of them, that a running node takes over when it reloads its file.
-const RELOADABLE: &[&str] = &[
-    "binary-cache",
-    "build-limits",
-    "lookup-wait",
-    "newest-go",
-    "notes",
-    "oldest-go",
-];
+const RELOADABLE: &[&str] = &["binary-cache", "build-limits", "lookup-wait", "newest-go", "notes", "oldest-go"];
 
 /// Names of settings that differ, such as `build-limits.time`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,21 +27,14 @@ impl Config {
     /// What differs in a configuration that was read later.
     pub fn differences(&self, new: &Config) -> Differences {
         let tree = |config: &Config| {
-            serde_json::to_value(config)
-                .expect("settings are texts, numbers, lists and tables of them")
+            serde_json::to_value(config).expect("settings are texts, numbers, lists and tables of them")
         };
         let mut differing = Vec::new();
         compare("", &tree(self), &tree(new), &mut differing);
-        let reloadable = |name: &String| {
-            RELOADABLE
-                .iter()
-                .any(|known| name == known || name.starts_with(&format!("{known}.")))
-        };
+        let reloadable =
+            |name: &String| RELOADABLE.iter().any(|known| name == known || name.starts_with(&format!("{known}.")));
         let (reloadable, needs_restart) = differing.into_iter().partition(reloadable);
-        Differences {
-            reloadable,
-            needs_restart,
-        }
+        Differences { reloadable, needs_restart }
     }
 }
 
@@ -58,11 +44,7 @@ fn compare(name: &str, old: &Value, new: &Value, differing: &mut Vec<String>) {
         // Both come from one type, so both have the same names.
         (Value::Object(old), Value::Object(new)) => {
             for (key, old) in old {
-                let name = if name.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{name}.{key}")
-                };
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
                 compare(&name, old, new.get(key).unwrap_or(&Value::Null), differing);
             }
         }

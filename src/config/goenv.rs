@@ -12,8 +12,7 @@ use crate::tlog::VerifierKey;
 /// The checksum database that the go command uses by default, and its key as Go's own source has it
 /// (`cmd/go/internal/modfetch/key.go`).
 const DEFAULT_SUMDB: &str = "sum.golang.org";
-const DEFAULT_SUMDB_KEY: &str =
-    "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
+const DEFAULT_SUMDB_KEY: &str = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
 
 /// The module proxies to use, in Go's syntax: what the file says, else the environment's `GOPROXY`, else
 /// what `go env GOPROXY` says. Runs the go command, so call it once and not from an async task.
@@ -22,22 +21,11 @@ const DEFAULT_SUMDB_KEY: &str =
 ///
 /// If nothing says which, in a sentence that says how to set it.
 pub fn goproxy(setting: Option<&str>) -> anyhow::Result<String> {
-    goproxy_from(
-        setting,
-        std::env::var("GOPROXY").ok().as_deref(),
-        OsStr::new("go"),
-    )
+    goproxy_from(setting, std::env::var("GOPROXY").ok().as_deref(), OsStr::new("go"))
 }
 
-fn goproxy_from(
-    setting: Option<&str>,
-    environment: Option<&str>,
-    go: &OsStr,
-) -> anyhow::Result<String> {
-    let given = setting
-        .or(environment)
-        .map(str::trim)
-        .filter(|list| !list.is_empty());
+fn goproxy_from(setting: Option<&str>, environment: Option<&str>, go: &OsStr) -> anyhow::Result<String> {
+    let given = setting.or(environment).map(str::trim).filter(|list| !list.is_empty());
     if let Some(list) = given {
         return Ok(list.to_owned());
     }
@@ -68,12 +56,8 @@ fn gosumdb_from(setting: Option<&GoSumDb>, environment: Option<&str>) -> anyhow:
     if let Some(setting) = setting {
         return Ok(setting.clone());
     }
-    let text = environment
-        .filter(|text| !text.trim().is_empty())
-        .unwrap_or(DEFAULT_SUMDB);
-    text.parse()
-        .map_err(anyhow::Error::msg)
-        .context("GOSUMDB in the environment")
+    let text = environment.filter(|text| !text.trim().is_empty()).unwrap_or(DEFAULT_SUMDB);
+    text.parse().map_err(anyhow::Error::msg).context("GOSUMDB in the environment")
 }
 
 /// The name of a node whose key is yet to be made and that was given none: the host's.
@@ -139,8 +123,7 @@ mod tests {
 
     #[test]
     fn the_file_wins_over_the_environment_over_the_go_command() {
-        let ask =
-            |setting, environment, go: &str| goproxy_from(setting, environment, OsStr::new(go));
+        let ask = |setting, environment, go: &str| goproxy_from(setting, environment, OsStr::new(go));
         let none = "/no/such/go";
         assert_eq!(ask(Some("a"), Some("b"), none).expect("a"), "a");
         assert_eq!(ask(None, Some(" b,direct "), none).expect("b"), "b,direct");
@@ -148,20 +131,13 @@ mod tests {
         assert_eq!(ask(None, Some(""), "echo").expect("echo"), "env GOPROXY");
         for failing in [none, "false", "true"] {
             let error = format!("{:#}", ask(None, None, failing).expect_err(failing));
-            assert!(
-                error.contains("set goproxy in the configuration file"),
-                "{error}"
-            );
+            assert!(error.contains("set goproxy in the configuration file"), "{error}");
         }
     }
 
     #[test]
     fn a_host_names_a_key() {
-        for (host, name) in [
-            ("a.example", "a.example"),
-            ("my host+1\u{7f}", "my-host-1-"),
-            (" ", "localhost"),
-        ] {
+        for (host, name) in [("a.example", "a.example"), ("my host+1\u{7f}", "my-host-1-"), (" ", "localhost")] {
             assert_eq!(name_of_host(host), name);
             assert!(crate::tlog::SignerKey::generate(name, [0; 32]).is_ok());
         }
@@ -176,21 +152,12 @@ mod tests {
         assert_eq!("off".parse(), Ok(GoSumDb::Off));
         let own = "up.example+514b025a+Ab7SWg1wFDg04nVtWzvrZYqJspJIMi2dSlhXLJd2B7pg";
         assert_eq!(own.parse::<GoSumDb>().expect(own).to_string(), own);
-        for bad in [
-            "",
-            "OFF",
-            "sum.example",
-            "sum.golang.org https://sum.example",
-            "sum.golang.org+033de0ae+AAAA",
-        ] {
+        for bad in ["", "OFF", "sum.example", "sum.golang.org https://sum.example", "sum.golang.org+033de0ae+AAAA"] {
             assert!(bad.parse::<GoSumDb>().is_err(), "{bad}");
         }
         assert_eq!(gosumdb_from(None, None).expect("the default"), named);
         assert_eq!(gosumdb_from(None, Some("off")).expect("off"), GoSumDb::Off);
-        assert_eq!(
-            gosumdb_from(Some(&named), Some("off")).expect("the file's"),
-            named
-        );
+        assert_eq!(gosumdb_from(Some(&named), Some("off")).expect("the file's"), named);
         assert!(gosumdb_from(None, Some("nonsense")).is_err());
     }
 }

@@ -38,14 +38,9 @@ pub(super) fn parse(text: &str) -> (Config, Vec<String>) {
 
 /// The whole lines that hold a part of a text.
 fn lines_of(text: &str, part: std::ops::Range<usize>) -> std::ops::Range<usize> {
-    let (start, end) = (
-        part.start.min(text.len()),
-        part.end.clamp(part.start, text.len()),
-    );
+    let (start, end) = (part.start.min(text.len()), part.end.clamp(part.start, text.len()));
     let start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-    let end = text[end..]
-        .find('\n')
-        .map_or(text.len(), |newline| end + newline);
+    let end = text[end..].find('\n').map_or(text.len(), |newline| end + newline);
     start..end
 }
 

@@ -107,12 +107,7 @@ pub struct Alerts {
 
 impl Default for Alerts {
     fn default() -> Alerts {
-        Alerts {
-            hooks_dir: None,
-            peer_silence: Period::from_mins(60),
-            webhook: Vec::new(),
-            email: None,
-        }
+        Alerts { hooks_dir: None, peer_silence: Period::from_mins(60), webhook: Vec::new(), email: None }
     }
 }
 
@@ -156,11 +151,7 @@ pub struct Audit {
 
 impl Default for Audit {
     fn default() -> Audit {
-        Audit {
-            sample: 0.0,
-            max_per_day: None,
-            peers: Vec::new(),
-        }
+        Audit { sample: 0.0, max_per_day: None, peers: Vec::new() }
     }
 }
 
@@ -186,14 +177,7 @@ pub struct Peer {
 
 impl Default for Peer {
     fn default() -> Peer {
-        Peer {
-            name: None,
-            key: None,
-            url: None,
-            kind: PeerKind::Auto,
-            vote: true,
-            build_on_claim: None,
-        }
+        Peer { name: None, key: None, url: None, kind: PeerKind::Auto, vote: true, build_on_claim: None }
     }
 }
 

@@ -29,10 +29,7 @@ fn parse(text: &str) -> Result<Config, String> {
 fn the_example_shows_the_defaults() {
     assert_eq!(parse(EXAMPLE), Ok(Config::default()));
     let defaults = uncommented(false);
-    assert!(
-        defaults.lines().filter(|line| line.contains(" = ")).count() > 20,
-        "{defaults}"
-    );
+    assert!(defaults.lines().filter(|line| line.contains(" = ")).count() > 20, "{defaults}");
     assert_eq!(parse(&defaults), Ok(Config::default()));
 
     let (all, errors) = parse::parse(&uncommented(true));
@@ -40,15 +37,9 @@ fn the_example_shows_the_defaults() {
     // Defaults within tables that are not there by default.
     let (alerts, audit) = (all.alerts.expect("alerts"), all.audit.expect("audit"));
     assert_eq!(alerts.peer_silence, Alerts::default().peer_silence);
-    assert_eq!(
-        (audit.sample, audit.peers),
-        (Audit::default().sample, Audit::default().peers)
-    );
+    assert_eq!((audit.sample, audit.peers), (Audit::default().sample, Audit::default().peers));
     let (peer, default) = (&all.peer[0], Peer::default());
-    assert_eq!(
-        (peer.kind, peer.vote, peer.build_on_claim),
-        (default.kind, default.vote, Some(default.vote))
-    );
+    assert_eq!((peer.kind, peer.vote, peer.build_on_claim), (default.kind, default.vote, Some(default.vote)));
     assert_eq!(all.gosumdb, Some(gosumdb(None).expect("the default")));
     assert_eq!(all.key_file, Some(PathBuf::from("./data/key")));
 }
@@ -101,14 +92,8 @@ fn the_command_line_wins_over_the_file() {
 #[test]
 fn an_error_names_its_line_and_points_at_it() {
     let error = parse("max-builds = 2\nmax-biulds = 3\n").expect_err("a typo");
-    assert!(
-        error.contains("line 2, column 1") && error.contains("2 | max-biulds = 3"),
-        "{error}"
-    );
-    assert!(
-        error.contains("^^^^^^^^^^\nunknown field `max-biulds`"),
-        "{error}"
-    );
+    assert!(error.contains("line 2, column 1") && error.contains("2 | max-biulds = 3"), "{error}");
+    assert!(error.contains("^^^^^^^^^^\nunknown field `max-biulds`"), "{error}");
 }
 
 #[test]
@@ -182,12 +167,7 @@ name = "beta"
     ] {
         assert!(error.contains(part), "{part} is in\n{error}");
     }
-    assert_eq!(
-        error
-            .matches("peer beta: another peer has the same name")
-            .count(),
-        1
-    );
+    assert_eq!(error.matches("peer beta: another peer has the same name").count(), 1);
 }
 
 #[test]
@@ -216,34 +196,19 @@ fn what_is_no_configuration_is_refused() {
     }
     let load = |path: &str| Config::load(Some(Path::new(path)), Overrides::default());
     let error = load("/no/such/file.toml").expect_err("no file").to_string();
-    assert!(
-        error.starts_with("cannot read /no/such/file.toml: "),
-        "{error}"
-    );
-    assert!(
-        load("/dev/zero")
-            .expect_err("no end")
-            .to_string()
-            .contains("more than")
-    );
+    assert!(error.starts_with("cannot read /no/such/file.toml: "), "{error}");
+    assert!(load("/dev/zero").expect_err("no end").to_string().contains("more than"));
 }
 
 #[test]
 fn what_is_not_there_yet_is_named() {
     assert_eq!(Config::default().not_yet(), [""; 0]);
-    let (all, _) =
-        parse::parse(&uncommented(true).replace("watch = []", "watch = [\"filippo.io/age\"]"));
+    let (all, _) = parse::parse(&uncommented(true).replace("watch = []", "watch = [\"filippo.io/age\"]"));
     let named = all.not_yet().join("\n");
     for setting in ["[[peer]]", "[alerts]", "[audit]", "[tls]", "watch"] {
-        assert!(
-            named.contains(&format!("{setting}: ")),
-            "{setting} is in\n{named}"
-        );
+        assert!(named.contains(&format!("{setting}: ")), "{setting} is in\n{named}");
     }
-    let verify_only = Config {
-        mode: Mode::VerifyOnly,
-        ..Config::default()
-    };
+    let verify_only = Config { mode: Mode::VerifyOnly, ..Config::default() };
     assert_eq!(verify_only.not_yet().len(), 1);
 }
 
@@ -251,11 +216,7 @@ fn what_is_not_there_yet_is_named() {
 fn a_node_is_no_peer_of_itself() {
     let (all, _) = parse::parse(&uncommented(true));
     let own = all.peer[0].key.clone().expect("a key");
-    assert!(
-        all.check_own_key(&own)
-            .expect_err("itself")
-            .contains("beta")
-    );
+    assert!(all.check_own_key(&own).expect_err("itself").contains("beta"));
     assert!(all.check_own_key(&own.as_name("other")).is_ok());
 }
 

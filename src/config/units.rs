@@ -49,11 +49,7 @@ impl fmt::Display for Period {
                 left %= seconds;
             }
         }
-        if self.0 == 0 {
-            f.write_str("0s")
-        } else {
-            Ok(())
-        }
+        if self.0 == 0 { f.write_str("0s") } else { Ok(()) }
     }
 }
 
@@ -61,24 +57,16 @@ impl FromStr for Period {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Period, String> {
-        let wrong =
-            || format!("{text:?} is not a length of time such as \"15s\", \"10m\" or \"1h30m\"");
+        let wrong = || format!("{text:?} is not a length of time such as \"15s\", \"10m\" or \"1h30m\"");
         let mut left = text;
         let mut total = 0_u64;
         let mut units = TIME_UNITS.iter();
         while !left.is_empty() {
             let (number, rest) = split_number(left).ok_or_else(wrong)?;
-            let end = rest
-                .find(|c: char| c.is_ascii_digit())
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
             // Units come from large to small, each at most once.
-            let (_, seconds) = units
-                .find(|(unit, _)| *unit == &rest[..end])
-                .ok_or_else(wrong)?;
-            total = number
-                .checked_mul(*seconds)
-                .and_then(|part| total.checked_add(part))
-                .ok_or_else(wrong)?;
+            let (_, seconds) = units.find(|(unit, _)| *unit == &rest[..end]).ok_or_else(wrong)?;
+            total = number.checked_mul(*seconds).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
             left = &rest[end..];
         }
         if text.is_empty() {
@@ -96,13 +84,7 @@ impl FromStr for Period {
 pub struct Size(u64);
 
 /// Units of size from large to small, in bytes.
-const SIZE_UNITS: [(&str, u64); 5] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl Size {
     /// So many times 2^20 bytes.
@@ -123,9 +105,7 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = SIZE_UNITS
-            .iter()
-            .find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
+        let fits = SIZE_UNITS.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes));
         match fits {
             Some((unit, bytes)) => write!(f, "{}{unit}", self.0 / bytes),
             None => write!(f, "{}B", self.0),
@@ -137,30 +117,17 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Size, String> {
-        let wrong = || {
-            format!(
-                "{text:?} is not a size such as \"512MiB\" or \"2GiB\" (units: B, KiB, MiB, GiB, TiB)"
-            )
-        };
+        let wrong = || format!("{text:?} is not a size such as \"512MiB\" or \"2GiB\" (units: B, KiB, MiB, GiB, TiB)");
         let (number, rest) = split_number(text).ok_or_else(wrong)?;
-        let (_, bytes) = SIZE_UNITS
-            .iter()
-            .find(|(unit, _)| *unit == rest)
-            .ok_or_else(wrong)?;
-        let bytes = number
-            .checked_mul(*bytes)
-            .filter(|bytes| i64::try_from(*bytes).is_ok());
-        bytes
-            .map(Size)
-            .ok_or_else(|| format!("{text:?} is larger than any disk"))
+        let (_, bytes) = SIZE_UNITS.iter().find(|(unit, _)| *unit == rest).ok_or_else(wrong)?;
+        let bytes = number.checked_mul(*bytes).filter(|bytes| i64::try_from(*bytes).is_ok());
+        bytes.map(Size).ok_or_else(|| format!("{text:?} is larger than any disk"))
     }
 }
 
 /// The number that a text starts with, and the rest.
 fn split_number(text: &str) -> Option<(u64, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     Some((number.parse().ok()?, rest))
 }
@@ -186,10 +153,7 @@ impl Serialize for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-        deserializer.deserialize_any(TextVisitor(
-            "a size in quotes, such as \"2GiB\"",
-            PhantomData,
-        ))
+        deserializer.deserialize_any(TextVisitor("a size in quotes, such as \"2GiB\"", PhantomData))
     }
 }
 
@@ -215,13 +179,7 @@ mod tests {
 
     #[test]
     fn times_read_as_they_are_written() {
-        for (text, seconds) in [
-            ("15s", 15),
-            ("10m", 600),
-            ("1h30m", 5400),
-            ("2d1s", 172_801),
-            ("0s", 0),
-        ] {
+        for (text, seconds) in [("15s", 15), ("10m", 600), ("1h30m", 5400), ("2d1s", 172_801), ("0s", 0)] {
             let period: Period = text.parse().expect(text);
             assert_eq!((period.0, period.to_string().as_str()), (seconds, text));
         }
@@ -250,33 +208,12 @@ mod tests {
 
     #[test]
     fn sizes_read_as_they_are_written() {
-        for (text, bytes) in [
-            ("2GiB", 2 << 30),
-            ("512MiB", 512 << 20),
-            ("1B", 1),
-            ("0B", 0),
-            ("1025KiB", 1025 << 10),
-        ] {
+        for (text, bytes) in [("2GiB", 2 << 30), ("512MiB", 512 << 20), ("1B", 1), ("0B", 0), ("1025KiB", 1025 << 10)] {
             let size: Size = text.parse().expect(text);
             assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, text));
         }
-        assert_eq!(
-            "1024MiB".parse::<Size>().expect("1024MiB").to_string(),
-            "1GiB"
-        );
-        for bad in [
-            "",
-            "2",
-            "2GB",
-            "2G",
-            "2 GiB",
-            "-2GiB",
-            "1.5GiB",
-            "GiB",
-            "2gib",
-            "16777216TiB",
-            "8388608TiB",
-        ] {
+        assert_eq!("1024MiB".parse::<Size>().expect("1024MiB").to_string(), "1GiB");
+        for bad in ["", "2", "2GB", "2G", "2 GiB", "-2GiB", "1.5GiB", "GiB", "2gib", "16777216TiB", "8388608TiB"] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
         }
     }

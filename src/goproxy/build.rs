@@ -98,8 +98,7 @@ impl BuildProxy {
         log: impl Fn(&str) + Send + Sync + 'static,
         progress: impl Fn(&str, u64, Option<u64>) + Send + Sync + 'static,
     ) -> anyhow::Result<BuildProxy> {
-        let listener = UnixListener::bind(socket)
-            .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
         let notes = Arc::new(Mutex::new(Notes::default()));
         let serving = Arc::new(Serving {
             cache,
@@ -111,10 +110,7 @@ impl BuildProxy {
         });
         let mut server = JoinSet::new();
         server.spawn(accept(listener, serving));
-        Ok(BuildProxy {
-            _server: server,
-            notes,
-        })
+        Ok(BuildProxy { _server: server, notes })
     }
 
     /// The last trouble that may be gone tomorrow (network, a proxy's fault, a refused hash), in one sentence: a build
@@ -192,31 +188,17 @@ impl Serving {
 
     async fn reply(&self, path: &str) -> Result<Reply, FetchError> {
         match Asked::parse(path) {
-            None => Err(FetchError::NotFound(format!(
-                "{path:?} is not what a module proxy has"
-            ))),
-            Some(Asked::List(module)) if module == self.module => Ok(Reply::ours(
-                format!("{}\n", self.version),
-                "text/plain; charset=UTF-8",
-            )),
+            None => Err(FetchError::NotFound(format!("{path:?} is not what a module proxy has"))),
+            Some(Asked::List(module)) if module == self.module => {
+                Ok(Reply::ours(format!("{}\n", self.version), "text/plain; charset=UTF-8"))
+            }
             Some(Asked::Latest(module)) if module == self.module => {
                 let kind = FileKind::Info;
                 let version = self.version.clone();
-                self.file(&VersionFile {
-                    module,
-                    version,
-                    kind,
-                })
-                .await
+                self.file(&VersionFile { module, version, kind }).await
             }
-            Some(Asked::List(_)) => Ok(Reply::from_answer(
-                self.cache.brief(path).await?,
-                "text/plain; charset=UTF-8",
-            )),
-            Some(Asked::Latest(_)) => Ok(Reply::from_answer(
-                self.cache.brief(path).await?,
-                "application/json",
-            )),
+            Some(Asked::List(_)) => Ok(Reply::from_answer(self.cache.brief(path).await?, "text/plain; charset=UTF-8")),
+            Some(Asked::Latest(_)) => Ok(Reply::from_answer(self.cache.brief(path).await?, "application/json")),
             Some(Asked::File(file)) => self.file(&file).await,
             // Always: else the go command would look for the database itself, and has no network.
             Some(Asked::Database { rest, .. }) if rest == "supported" => {
@@ -253,9 +235,7 @@ impl Serving {
     fn refuse(&self, path: &str, error: &FetchError) -> Reply {
         let status = match error {
             FetchError::NotFound(_) => StatusCode::NOT_FOUND,
-            FetchError::Refused { status, .. } => {
-                StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN)
-            }
+            FetchError::Refused { status, .. } => StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN),
             _ => StatusCode::BAD_GATEWAY,
         };
         if status != StatusCode::NOT_FOUND {
@@ -291,12 +271,7 @@ impl Reply {
     }
 
     fn from_answer(answer: Answer, content_type: &'static str) -> Reply {
-        Reply {
-            status: StatusCode::OK,
-            content_type,
-            note: answer.from.to_string(),
-            body: Content::Bytes(answer.body),
-        }
+        Reply { status: StatusCode::OK, content_type, note: answer.from.to_string(), body: Content::Bytes(answer.body) }
     }
 
     fn into_response(self, with_body: bool) -> Response<Body> {
@@ -307,14 +282,8 @@ impl Reply {
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response = response.header(ALLOW, "GET, HEAD");
         }
-        let body = if with_body {
-            self.body.into_body()
-        } else {
-            Content::Bytes(Bytes::new()).into_body()
-        };
-        response
-            .body(body)
-            .expect("status and headers are our own constants")
+        let body = if with_body { self.body.into_body() } else { Content::Bytes(Bytes::new()).into_body() };
+        response.body(body).expect("status and headers are our own constants")
     }
 }
 

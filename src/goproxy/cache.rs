@@ -28,11 +28,7 @@ pub trait Verify: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// Checks a `.mod` or `.zip` that lies at `content`.
-    fn check<'a>(
-        &'a self,
-        file: &'a VersionFile,
-        content: &'a Path,
-    ) -> BoxFuture<'a, Result<(), FetchError>>;
+    fn check<'a>(&'a self, file: &'a VersionFile, content: &'a Path) -> BoxFuture<'a, Result<(), FetchError>>;
 
     /// What the database answers to `lookup/…`, `tile/…` or `latest`.
     fn answer<'a>(&'a self, rest: &'a str) -> BoxFuture<'a, Result<Bytes, FetchError>>;
@@ -88,9 +84,7 @@ impl ModuleCache {
         client: Client,
         verify: Option<Arc<dyn Verify>>,
     ) -> anyhow::Result<ModuleCache> {
-        let files = Files::open(files::folder(data), store, limit)
-            .await
-            .context("cannot open the module cache")?;
+        let files = Files::open(files::folder(data), store, limit).await.context("cannot open the module cache")?;
         let brief = moka::future::Cache::builder()
             .time_to_live(BRIEF)
             .max_capacity(BRIEF_BYTES)
@@ -98,15 +92,7 @@ impl ModuleCache {
                 u32::try_from(path.len() + answer.body.len() + 100).unwrap_or(u32::MAX)
             })
             .build();
-        Ok(ModuleCache {
-            inner: Arc::new(Inner {
-                files,
-                client,
-                verify,
-                flights: Flights::default(),
-                brief,
-            }),
-        })
+        Ok(ModuleCache { inner: Arc::new(Inner { files, client, verify, flights: Flights::default(), brief }) })
     }
 
     /// The name of the checksum database that files are checked against; `None` if it is turned off.
@@ -118,16 +104,8 @@ impl ModuleCache {
     ///
     /// # Errors
     /// See [`FetchError`].
-    pub async fn go_mod(
-        &self,
-        module: &ModulePath,
-        version: &crate::model::Version,
-    ) -> Result<Bytes, FetchError> {
-        let file = VersionFile {
-            module: module.clone(),
-            version: version.clone(),
-            kind: FileKind::Mod,
-        };
+    pub async fn go_mod(&self, module: &ModulePath, version: &crate::model::Version) -> Result<Bytes, FetchError> {
+        let file = VersionFile { module: module.clone(), version: version.clone(), kind: FileKind::Mod };
         let kept = self.file(&file, &|_, _| ()).await?.kept;
         read_whole(kept).await
     }
@@ -141,15 +119,12 @@ impl ModuleCache {
         module: &ModulePath,
         version: &crate::model::Version,
     ) -> Result<(std::fs::File, u64), FetchError> {
-        let file = VersionFile {
-            module: module.clone(),
-            version: version.clone(),
-            kind: FileKind::Zip,
-        };
+        let file = VersionFile { module: module.clone(), version: version.clone(), kind: FileKind::Zip };
         let kept = self.file(&file, &|_, _| ()).await?.kept;
-        let file = kept.file.try_clone().map_err(|error| {
-            FetchError::Temporary(format!("cannot open a module file: {error}"))
-        })?;
+        let file = kept
+            .file
+            .try_clone()
+            .map_err(|error| FetchError::Temporary(format!("cannot open a module file: {error}")))?;
         Ok((file, kept.size))
     }
 
@@ -162,10 +137,7 @@ impl ModuleCache {
         let path = file.path();
         // Most files are there; only what is not goes through the map of flights.
         if let Some(kept) = self.inner.files.find(&path).await.map_err(ours)? {
-            return Ok(Found {
-                kept,
-                from: "cache".into(),
-            });
+            return Ok(Found { kept, from: "cache".into() });
         }
         let (inner, wanted) = (Arc::clone(&self.inner), file.clone());
         let start = |tell: watch::Sender<Progress>| {
@@ -187,31 +159,18 @@ impl ModuleCache {
             return Ok(Answer { from, ..answer });
         }
         let (body, from) = self.inner.client.get_from(path, LIST_LIMIT).await?;
-        let answer = Answer {
-            body,
-            from: from.into(),
-        };
-        self.inner
-            .brief
-            .insert(path.to_owned(), answer.clone())
-            .await;
+        let answer = Answer { body, from: from.into() };
+        self.inner.brief.insert(path.to_owned(), answer.clone()).await;
         Ok(answer)
     }
 
     /// What the checksum database `name` says, if it is the one that files are checked against.
-    pub(super) async fn database_answer(
-        &self,
-        name: &str,
-        rest: &str,
-    ) -> Result<Answer, FetchError> {
+    pub(super) async fn database_answer(&self, name: &str, rest: &str) -> Result<Answer, FetchError> {
         match &self.inner.verify {
-            Some(verify) if verify.name() == name => Ok(Answer {
-                body: verify.answer(rest).await?,
-                from: format!("checksum database {name}").into(),
-            }),
-            _ => Err(FetchError::NotFound(format!(
-                "checksum database {name} is not in use here"
-            ))),
+            Some(verify) if verify.name() == name => {
+                Ok(Answer { body: verify.answer(rest).await?, from: format!("checksum database {name}").into() })
+            }
+            _ => Err(FetchError::NotFound(format!("checksum database {name} is not in use here"))),
         }
     }
 }
@@ -226,24 +185,15 @@ impl Inner {
         let path = file.path();
         // It may have landed between the caller's look and its boarding.
         if let Some(kept) = self.files.find(&path).await.map_err(ours)? {
-            return Ok(Found {
-                kept,
-                from: "cache".into(),
-            });
+            return Ok(Found { kept, from: "cache".into() });
         }
         // Removed when dropped: whatever goes wrong or is called off leaves nothing.
         let new = tempfile::NamedTempFile::new_in(self.files.staging())
             .context("cannot make a file in the module cache")
             .map_err(ours)?;
-        let handle = new
-            .reopen()
-            .context("cannot open a file in the module cache")
-            .map_err(ours)?;
+        let handle = new.reopen().context("cannot open a file in the module cache").map_err(ours)?;
         let mut handle = tokio::fs::File::from_std(handle);
-        let (_, from) = self
-            .client
-            .download_from(&path, file.kind.limit(), &mut handle, progress)
-            .await?;
+        let (_, from) = self.client.download_from(&path, file.kind.limit(), &mut handle, progress).await?;
         drop(handle);
         match file.kind {
             FileKind::Info => check_info(file, new.path()).await?,
@@ -258,18 +208,13 @@ impl Inner {
             }
         }
         let kept = self.files.keep(&path, new).await.map_err(ours)?;
-        Ok(Found {
-            kept,
-            from: from.into(),
-        })
+        Ok(Found { kept, from: from.into() })
     }
 }
 
 /// An answer that is no info of that version is a proxy's garbage: it is not kept, and may be better next time.
 async fn check_info(file: &VersionFile, content: &Path) -> Result<(), FetchError> {
-    let body = tokio::fs::read(content)
-        .await
-        .map_err(|error| ours(error.into()))?;
+    let body = tokio::fs::read(content).await.map_err(|error| ours(error.into()))?;
     let info = super::versions::parse_info(&body);
     match info {
         Ok(info) if info.version == file.version => Ok(()),

@@ -31,9 +31,7 @@ impl Client {
 
     /// A client with other time limits.
     pub fn with_timing(list: ProxyList, http: reqwest::Client, timing: Timing) -> Client {
-        Client {
-            inner: Arc::new(Inner { list, http, timing }),
-        }
+        Client { inner: Arc::new(Inner { list, http, timing }) }
     }
 
     /// The body behind `path`, which is relative to a proxy and already escaped (`!x` for `X`), such as
@@ -81,11 +79,7 @@ impl Client {
         to: &mut tokio::fs::File,
         progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
     ) -> Result<(u64, String), FetchError> {
-        let mut sink = Sink::File {
-            to,
-            progress,
-            size: 0,
-        };
+        let mut sink = Sink::File { to, progress, size: 0 };
         let from = self.walk(path, limit, &mut sink).await?;
         match sink {
             Sink::File { size, .. } => Ok((size, from)),
@@ -101,13 +95,8 @@ impl Client {
     /// The same client with a list of one address.
     pub(super) fn narrowed_to(&self, base: &Url) -> Client {
         let Inner { http, timing, .. } = &*self.inner;
-        let entry = Entry {
-            place: Place::Proxy(base.clone()),
-            on_any_error: false,
-        };
-        let list = ProxyList {
-            entries: vec![entry],
-        };
+        let entry = Entry { place: Place::Proxy(base.clone()), on_any_error: false };
+        let list = ProxyList { entries: vec![entry] };
         Client::with_timing(list, http.clone(), *timing)
     }
 
@@ -115,12 +104,7 @@ impl Client {
     ///
     /// Of several errors the one reported is that of the last place that had trouble; "not found" only if no place
     /// had any (Go's `TryProxies`).
-    async fn walk(
-        &self,
-        path: &str,
-        limit: u64,
-        sink: &mut Sink<'_>,
-    ) -> Result<String, FetchError> {
+    async fn walk(&self, path: &str, limit: u64, sink: &mut Sink<'_>) -> Result<String, FetchError> {
         check_path(path)?;
         let mut worst: Option<FetchError> = None;
         for entry in &self.inner.list.entries {
@@ -133,9 +117,7 @@ impl Client {
                 Place::Direct => match worst {
                     // The proxies' word stands: a person who reads "not found" is told what was not tried.
                     Some(FetchError::NotFound(detail)) => {
-                        return Err(FetchError::NotFound(format!(
-                            "{detail} (and {DIRECT_UNSUPPORTED})"
-                        )));
+                        return Err(FetchError::NotFound(format!("{detail} (and {DIRECT_UNSUPPORTED})")));
                     }
                     Some(error) => return Err(error),
                     None => FetchError::Unsupported(format!("{path}: {DIRECT_UNSUPPORTED}")),
@@ -159,30 +141,17 @@ impl Client {
     }
 
     /// Asks one proxy until it answers, gives up on it, or says no.
-    async fn tries(
-        &self,
-        url: Url,
-        path: &str,
-        limit: u64,
-        sink: &mut Sink<'_>,
-    ) -> Result<(), FetchError> {
+    async fn tries(&self, url: Url, path: &str, limit: u64, sink: &mut Sink<'_>) -> Result<(), FetchError> {
         let Inner { http, timing, .. } = &*self.inner;
-        let fetch = Fetch {
-            http,
-            url,
-            path,
-            limit,
-            timing,
-        };
+        let fetch = Fetch { http, url, path, limit, timing };
         let mut partial = Partial::default();
         let mut failed = 0;
         loop {
             let outcome = match sink {
                 Sink::Memory(body) => fetch.bytes().await.map(|bytes| *body = bytes),
-                Sink::File { to, progress, size } => fetch
-                    .file(to, &mut partial, *progress)
-                    .await
-                    .map(|bytes| *size = bytes),
+                Sink::File { to, progress, size } => {
+                    fetch.file(to, &mut partial, *progress).await.map(|bytes| *size = bytes)
+                }
             };
             match outcome {
                 Err(FetchError::Temporary(detail)) => {
@@ -202,29 +171,16 @@ impl Client {
 /// Where a body goes.
 enum Sink<'a> {
     Memory(Bytes),
-    File {
-        to: &'a mut tokio::fs::File,
-        progress: &'a (dyn Fn(u64, Option<u64>) + Send + Sync),
-        size: u64,
-    },
+    File { to: &'a mut tokio::fs::File, progress: &'a (dyn Fn(u64, Option<u64>) + Send + Sync), size: u64 },
 }
 
-const DIRECT_UNSUPPORTED: &str =
-    "\"direct\", fetching from version control, is not supported yet: name a module proxy";
+const DIRECT_UNSUPPORTED: &str = "\"direct\", fetching from version control, is not supported yet: name a module proxy";
 
 /// Refuses what could lead out of the proxy's own tree.
 fn check_path(path: &str) -> Result<(), FetchError> {
     let clean = path.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && path
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !b"?#%\\".contains(&byte));
-    if clean {
-        Ok(())
-    } else {
-        Err(FetchError::NotFound(format!(
-            "{path:?} is no path of a module proxy"
-        )))
-    }
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#%\\".contains(&byte));
+    if clean { Ok(()) } else { Err(FetchError::NotFound(format!("{path:?} is no path of a module proxy"))) }
 }
 
 fn join(base: &Url, path: &str) -> Url {

@@ -28,12 +28,7 @@ const BELIEVED: Duration = Duration::from_secs(600);
 impl DatabaseSource {
     /// `own` is the database's own address, for when no proxy passes it on; usually `https://<name>`.
     pub fn new(client: Client, name: &str, own: Url) -> DatabaseSource {
-        DatabaseSource {
-            client,
-            name: name.into(),
-            own,
-            found: Arc::default(),
-        }
+        DatabaseSource { client, name: name.into(), own, found: Arc::default() }
     }
 
     /// What lies at `rest`, such as `lookup/rsc.io/2fa@v1.2.0`, escaped.
@@ -43,9 +38,7 @@ impl DatabaseSource {
     pub async fn get(&self, rest: &str) -> Result<Bytes, FetchError> {
         let (client, through_proxy) = self.source().await?;
         if through_proxy {
-            client
-                .get(&format!("sumdb/{}/{rest}", self.name), SUMDB_LIMIT)
-                .await
+            client.get(&format!("sumdb/{}/{rest}", self.name), SUMDB_LIMIT).await
         } else {
             client.get(rest, SUMDB_LIMIT).await
         }

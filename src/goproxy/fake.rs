@@ -53,23 +53,14 @@ impl FakeProxy {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        let app = axum::Router::new()
-            .fallback(move |request: Request| answer(Arc::clone(&shared), request));
+        let app = axum::Router::new().fallback(move |request: Request| answer(Arc::clone(&shared), request));
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, app).await.unwrap() });
-        FakeProxy {
-            url,
-            state,
-            _server: server,
-        }
+        FakeProxy { url, state, _server: server }
     }
 
     pub(crate) fn says(&self, path: &str, says: Says) {
-        self.state
-            .lock()
-            .unwrap()
-            .says
-            .insert(path.to_owned(), says);
+        self.state.lock().unwrap().says.insert(path.to_owned(), says);
     }
 
     pub(crate) fn has(&self, path: &str, body: impl Into<Bytes>) {
@@ -83,13 +74,7 @@ impl FakeProxy {
 
     /// How often a path was asked for.
     pub(crate) fn asked(&self, path: &str) -> usize {
-        self.state
-            .lock()
-            .unwrap()
-            .asked
-            .iter()
-            .filter(|asked| *asked == path)
-            .count()
+        self.state.lock().unwrap().asked.iter().filter(|asked| *asked == path).count()
     }
 
     pub(crate) fn asked_in_all(&self) -> usize {
@@ -103,23 +88,15 @@ impl FakeProxy {
 
 /// A client of a list, with waits 100 times shorter.
 pub(crate) fn client(list: &str) -> Client {
-    Client::with_timing(
-        list.parse().unwrap(),
-        http_client().unwrap(),
-        Timing::default().scaled_down(50),
-    )
+    Client::with_timing(list.parse().unwrap(), http_client().unwrap(), Timing::default().scaled_down(50))
 }
 
 async fn answer(state: Arc<Mutex<State>>, request: Request) -> Response<Body> {
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let says = {
         let mut state = state.lock().unwrap();
-        let says = state.says.get(&path).cloned().or_else(|| {
-            state
-                .otherwise
-                .as_ref()
-                .and_then(|otherwise| otherwise(&path))
-        });
+        let says =
+            state.says.get(&path).cloned().or_else(|| state.otherwise.as_ref().and_then(|otherwise| otherwise(&path)));
         match &says {
             Some(Says::CutOnce(body, _)) => {
                 let body = body.clone();
@@ -160,11 +137,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request) -> Response<Body> {
             let pieces = stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from(vec![0; 10_000])));
             response.body(Body::from_stream(pieces)).unwrap()
         }
-        Some(Says::Redirect(to)) => response
-            .status(302)
-            .header(header::LOCATION, to)
-            .body(Body::empty())
-            .unwrap(),
+        Some(Says::Redirect(to)) => response.status(302).header(header::LOCATION, to).body(Body::empty()).unwrap(),
     }
 }
 
@@ -180,22 +153,13 @@ fn slowly(pieces: [io::Result<Bytes>; 2]) -> impl stream::Stream<Item = io::Resu
 }
 
 fn whole(body: &Bytes, headers: &HeaderMap) -> Response<Body> {
-    let from = headers.get(header::RANGE).and_then(|range| {
-        range
-            .to_str()
-            .ok()?
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse::<usize>()
-            .ok()
-    });
+    let from = headers
+        .get(header::RANGE)
+        .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     match from {
         Some(from) => Response::builder()
             .status(StatusCode::PARTIAL_CONTENT)
-            .header(
-                header::CONTENT_RANGE,
-                format!("bytes {from}-{}/{}", body.len() - 1, body.len()),
-            )
+            .header(header::CONTENT_RANGE, format!("bytes {from}-{}/{}", body.len() - 1, body.len()))
             .body(Body::from(body.slice(from..)))
             .unwrap(),
         None => Response::new(Body::from(body.clone())),
@@ -203,8 +167,5 @@ fn whole(body: &Bytes, headers: &HeaderMap) -> Response<Body> {
 }
 
 fn plain(status: u16, text: &'static str) -> Response<Body> {
-    Response::builder()
-        .status(status)
-        .body(Body::from(text))
-        .unwrap()
+    Response::builder().status(status).body(Body::from(text)).unwrap()
 }

@@ -34,10 +34,7 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
     // An error means that another part of the program was first, with the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let redirects = redirect::Policy::custom(|attempt| {
-        let from_https = attempt
-            .previous()
-            .last()
-            .is_some_and(|url| url.scheme() == "https");
+        let from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
         match attempt.url().scheme() {
             _ if attempt.previous().len() > MAX_REDIRECTS => attempt.error("too many redirects"),
             "https" => attempt.follow(),
@@ -51,9 +48,7 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
         .pool_idle_timeout(Duration::from_secs(60))
         .user_agent(concat!("sumpeer/", env!("CARGO_PKG_VERSION")))
         .build()
-        .context(
-            "cannot make an HTTP client: are the system's TLS roots installed (ca-certificates)?",
-        )
+        .context("cannot make an HTTP client: are the system's TLS roots installed (ca-certificates)?")
 }
 
 /// One address to fetch from, and how long to wait for it.
@@ -104,28 +99,20 @@ impl Fetch<'_> {
             headers.insert(RANGE, range);
         }
         let mut response = self.send(headers).await?;
-        let goes_on =
-            response.status() == StatusCode::PARTIAL_CONTENT && partial.etag.is_some() && {
-                let want = format!("bytes {}-", partial.done);
-                header(&response, &CONTENT_RANGE).is_some_and(|range| range.starts_with(&want))
-            };
+        let goes_on = response.status() == StatusCode::PARTIAL_CONTENT && partial.etag.is_some() && {
+            let want = format!("bytes {}-", partial.done);
+            header(&response, &CONTENT_RANGE).is_some_and(|range| range.starts_with(&want))
+        };
         if response.status() == StatusCode::PARTIAL_CONTENT && !goes_on {
             *partial = Partial::default();
             return Err(self.temporary("answers with a part that was not asked for"));
         }
         if !goes_on {
-            *partial = Partial {
-                done: 0,
-                etag: strong_etag(&response),
-            };
+            *partial = Partial { done: 0, etag: strong_etag(&response) };
         }
-        let ours = |error: std::io::Error| {
-            FetchError::Temporary(format!("cannot write {}: {error}", self.path))
-        };
+        let ours = |error: std::io::Error| FetchError::Temporary(format!("cannot write {}: {error}", self.path));
         to.set_len(partial.done).await.map_err(ours)?;
-        to.seek(std::io::SeekFrom::Start(partial.done))
-            .await
-            .map_err(ours)?;
+        to.seek(std::io::SeekFrom::Start(partial.done)).await.map_err(ours)?;
         let total = response.content_length().map(|rest| rest + partial.done);
         if total.is_some_and(|total| total > self.limit) {
             return Err(self.too_large());
@@ -145,14 +132,8 @@ impl Fetch<'_> {
 
     /// An answer with status 200 or 206; everything else is already an error.
     async fn send(&self, headers: HeaderMap) -> Result<Response, FetchError> {
-        let is_file = [".zip", ".mod", ".info"]
-            .iter()
-            .any(|ending| self.path.ends_with(ending));
-        let patience = if is_file {
-            self.timing.first_byte_file
-        } else {
-            self.timing.first_byte
-        };
+        let is_file = [".zip", ".mod", ".info"].iter().any(|ending| self.path.ends_with(ending));
+        let patience = if is_file { self.timing.first_byte_file } else { self.timing.first_byte };
         let request = self.http.get(self.url.clone()).headers(headers).send();
         let mut response = match timeout(patience, request).await {
             Err(_) => return Err(self.temporary(&format!("sent no answer within {patience:?}"))),
@@ -164,27 +145,16 @@ impl Fetch<'_> {
             return Ok(response);
         }
         let message = self.message(&mut response).await;
-        let detail = format!(
-            "{}: {} answers {status}{message}",
-            self.path,
-            shown(&self.url_base())
-        );
+        let detail = format!("{}: {} answers {status}{message}", self.path, shown(&self.url_base()));
         Err(match status.as_u16() {
             404 | 410 => FetchError::NotFound(detail),
             408 | 425 | 429 | 500.. => FetchError::Temporary(detail),
-            400.. => FetchError::Refused {
-                status: status.as_u16(),
-                detail,
-            },
+            400.. => FetchError::Refused { status: status.as_u16(), detail },
             _ => FetchError::Temporary(detail),
         })
     }
 
-    async fn next_piece(
-        &self,
-        response: &mut Response,
-        deadline: Instant,
-    ) -> Result<Option<Bytes>, FetchError> {
+    async fn next_piece(&self, response: &mut Response, deadline: Instant) -> Result<Option<Bytes>, FetchError> {
         let until = deadline.min(Instant::now() + self.timing.idle);
         match timeout_at(until, response.chunk()).await {
             Err(_) => Err(self.temporary("stopped sending")),
@@ -203,10 +173,8 @@ impl Fetch<'_> {
             body.extend_from_slice(&piece);
         }
         body.truncate(MESSAGE_LIMIT);
-        let text: String = String::from_utf8_lossy(&body)
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text: String =
+            String::from_utf8_lossy(&body).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         match text.trim() {
             "" => String::new(),
             text => format!(": {text}"),
@@ -218,10 +186,7 @@ impl Fetch<'_> {
     }
 
     fn too_large(&self) -> FetchError {
-        FetchError::TooLarge {
-            path: self.path.to_owned(),
-            limit: self.limit,
-        }
+        FetchError::TooLarge { path: self.path.to_owned(), limit: self.limit }
     }
 
     /// Who was asked, without the path: it stands before it in every message.

@@ -56,27 +56,18 @@ impl Files {
             .read(move |rows| {
                 let staging = folder.join(STAGING);
                 if staging.exists() {
-                    fs::remove_dir_all(&staging)
-                        .with_context(|| format!("cannot empty {}", staging.display()))?;
+                    fs::remove_dir_all(&staging).with_context(|| format!("cannot empty {}", staging.display()))?;
                 }
-                fs::create_dir_all(&staging)
-                    .with_context(|| format!("cannot make {}", staging.display()))?;
+                fs::create_dir_all(&staging).with_context(|| format!("cannot make {}", staging.display()))?;
                 for (hash, path) in present(&folder)? {
                     if rows.module_paths_of(&hash)? == 0 {
-                        fs::remove_file(&path)
-                            .with_context(|| format!("cannot remove {}", path.display()))?;
+                        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
                     }
                 }
                 Ok(())
             })
             .await?;
-        Ok(Files {
-            dir,
-            store,
-            limit,
-            changing: AsyncMutex::new(()),
-            touched: Mutex::default(),
-        })
+        Ok(Files { dir, store, limit, changing: AsyncMutex::new(()), touched: Mutex::default() })
     }
 
     /// Where new files are written before they are kept; on the same file system.
@@ -87,11 +78,7 @@ impl Files {
     /// The kept file of a path.
     pub(super) async fn find(&self, path: &str) -> anyhow::Result<Option<Kept>> {
         let wanted = path.to_owned();
-        let Some(row) = self
-            .store
-            .read(move |rows| rows.module_file(&wanted))
-            .await?
-        else {
+        let Some(row) = self.store.read(move |rows| rows.module_file(&wanted)).await? else {
             return Ok(None);
         };
         let place = self.place(&row.hash);
@@ -105,22 +92,12 @@ impl Files {
         match opened {
             Ok(file) => {
                 self.touch(path).await?;
-                Ok(Some(Kept {
-                    file: Arc::new(file),
-                    hash: row.hash,
-                    size,
-                }))
+                Ok(Some(Kept { file: Arc::new(file), hash: row.hash, size }))
             }
             Err(error) => {
-                tracing::warn!(
-                    path,
-                    error = format!("{error:#}"),
-                    "a kept module file is gone, fetching it again"
-                );
+                tracing::warn!(path, error = format!("{error:#}"), "a kept module file is gone, fetching it again");
                 let path = row.path;
-                self.store
-                    .write(move |rows| rows.remove_module_file(&path))
-                    .await?;
+                self.store.write(move |rows| rows.remove_module_file(&path)).await?;
                 Ok(None)
             }
         }
@@ -130,13 +107,9 @@ impl Files {
     pub(super) async fn keep(&self, path: &str, file: NamedTempFile) -> anyhow::Result<Kept> {
         let dir = self.dir.clone();
         let _alone = self.changing.lock().await;
-        let kept = blocking(move || put(&dir, file))
-            .await
-            .with_context(|| format!("cannot keep {path}"))?;
+        let kept = blocking(move || put(&dir, file)).await.with_context(|| format!("cannot keep {path}"))?;
         let (row, hash, size) = (path.to_owned(), kept.hash, kept.size);
-        self.store
-            .write(move |rows| rows.put_module_file(&row, &hash, size))
-            .await?;
+        self.store.write(move |rows| rows.put_module_file(&row, &hash, size)).await?;
         self.evict().await?;
         Ok(kept)
     }
@@ -197,19 +170,12 @@ impl Files {
             touched.push(path.to_owned());
             touched.len() >= TOUCHES
         };
-        if full {
-            self.flush_touches().await
-        } else {
-            Ok(())
-        }
+        if full { self.flush_touches().await } else { Ok(()) }
     }
 
     async fn flush_touches(&self) -> anyhow::Result<()> {
-        let paths =
-            std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
-        self.store
-            .write(move |rows| rows.touch_module_files(&paths))
-            .await
+        let paths = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
+        self.store.write(move |rows| rows.touch_module_files(&paths)).await
     }
 
     fn place(&self, hash: &[u8; 32]) -> PathBuf {
@@ -245,11 +211,7 @@ fn present(dir: &Path) -> anyhow::Result<Vec<([u8; 32], PathBuf)>> {
         for file in fs::read_dir(folder.path())? {
             let file = file?;
             let name = file.file_name().into_encoded_bytes();
-            if let Some(hash) = HEXLOWER
-                .decode(&name)
-                .ok()
-                .and_then(|hash| hash.try_into().ok())
-            {
+            if let Some(hash) = HEXLOWER.decode(&name).ok().and_then(|hash| hash.try_into().ok()) {
                 files.push((hash, file.path()));
             }
         }
@@ -278,23 +240,16 @@ fn put(dir: &Path, mut new: NamedTempFile) -> anyhow::Result<Kept> {
         fs::create_dir_all(folder)?;
         File::open(dir)?.sync_all()?;
     }
-    new.as_file_mut()
-        .set_permissions(Permissions::from_mode(0o444))?;
+    new.as_file_mut().set_permissions(Permissions::from_mode(0o444))?;
     new.as_file().sync_all()?;
     let file = new.persist(&place)?;
     File::open(folder)?.sync_all()?;
-    Ok(Kept {
-        file: Arc::new(file),
-        hash,
-        size,
-    })
+    Ok(Kept { file: Arc::new(file), hash, size })
 }
 
 /// Runs what blocks where blocking is allowed.
 pub(super) async fn blocking<T: Send + 'static>(
     job: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(job)
-        .await
-        .context("a file job panicked")?
+    tokio::task::spawn_blocking(job).await.context("a file job panicked")?
 }

@@ -25,9 +25,7 @@ struct Flight<T: Clone> {
 
 impl<T: Clone> Default for Flights<T> {
     fn default() -> Flights<T> {
-        Flights {
-            flights: Mutex::default(),
-        }
+        Flights { flights: Mutex::default() }
     }
 }
 
@@ -63,12 +61,7 @@ impl<T: Clone + Send + 'static> Flights<T> {
     ) -> (Shared<BoxFuture<'static, T>>, watch::Receiver<Progress>) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that landed or were left: so the map never holds more than what is under way.
-        flights.retain(|_, flight| {
-            flight
-                .landing
-                .upgrade()
-                .is_some_and(|landing| landing.peek().is_none())
-        });
+        flights.retain(|_, flight| flight.landing.upgrade().is_some_and(|landing| landing.peek().is_none()));
         if let Some(flight) = flights.get(name)
             && let Some(landing) = flight.landing.upgrade()
         {
@@ -78,13 +71,7 @@ impl<T: Clone + Send + 'static> Flights<T> {
         let landing = start(tell).shared();
         if let Some(weak) = landing.downgrade() {
             let progress = progress.clone();
-            flights.insert(
-                name.to_owned(),
-                Flight {
-                    landing: weak,
-                    progress,
-                },
-            );
+            flights.insert(name.to_owned(), Flight { landing: weak, progress });
         }
         (landing, progress)
     }
@@ -115,10 +102,7 @@ mod tests {
             assert_eq!((done, total), (7, Some(9)));
             heard.fetch_add(1, Ordering::SeqCst);
         };
-        let (a, b) = tokio::join!(
-            flights.join("x", start, &listen),
-            flights.join("x", start, &|_, _| ())
-        );
+        let (a, b) = tokio::join!(flights.join("x", start, &listen), flights.join("x", start, &|_, _| ()));
         assert_eq!((a, b), (0, 0));
         assert_eq!(heard.load(Ordering::SeqCst), 1);
         assert_eq!(flights.join("x", start, &|_, _| ()).await, 1);
@@ -136,11 +120,7 @@ mod tests {
             }
             .boxed()
         };
-        let left = tokio::time::timeout(
-            Duration::from_millis(10),
-            flights.join("x", start, &|_, _| ()),
-        )
-        .await;
+        let left = tokio::time::timeout(Duration::from_millis(10), flights.join("x", start, &|_, _| ())).await;
         assert!(left.is_err());
         assert_eq!(Arc::strong_count(&alive), 1);
     }

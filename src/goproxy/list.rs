@@ -57,17 +57,12 @@ impl FromStr for ProxyList {
                 _ => Place::Proxy(parse_proxy(word)?),
             };
             let last = !matches!(place, Place::Proxy(_));
-            entries.push(Entry {
-                place,
-                on_any_error: piece.ends_with('|'),
-            });
+            entries.push(Entry { place, on_any_error: piece.ends_with('|') });
             if last {
                 break;
             }
             if entries.len() > MAX_ENTRIES {
-                return Err(ListError(format!(
-                    "the module proxy list has more than {MAX_ENTRIES} entries"
-                )));
+                return Err(ListError(format!("the module proxy list has more than {MAX_ENTRIES} entries")));
             }
         }
         if entries.is_empty() {
@@ -79,18 +74,14 @@ impl FromStr for ProxyList {
 
 fn parse_proxy(word: &str) -> Result<Url, ListError> {
     // Words without a dot, colon or slash are kept for Go's own use; a bare host name means https.
-    let address =
-        if word.contains(['.', ':', '/']) && !word.contains(":/") && !word.starts_with('/') {
-            format!("https://{word}")
-        } else {
-            word.to_owned()
-        };
+    let address = if word.contains(['.', ':', '/']) && !word.contains(":/") && !word.starts_with('/') {
+        format!("https://{word}")
+    } else {
+        word.to_owned()
+    };
     // The word itself stays out of the messages: it may hold a password.
-    let mut url = Url::parse(&address).map_err(|error| {
-        ListError(format!(
-            "the module proxy list has an entry that is no address: {error}"
-        ))
-    })?;
+    let mut url = Url::parse(&address)
+        .map_err(|error| ListError(format!("the module proxy list has an entry that is no address: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(ListError(format!(
             "module proxies with {}: addresses are not supported, only http and https",
@@ -98,9 +89,7 @@ fn parse_proxy(word: &str) -> Result<Url, ListError> {
         )));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(ListError(
-            "a module proxy's address must have no query and no fragment".into(),
-        ));
+        return Err(ListError("a module proxy's address must have no query and no fragment".into()));
     }
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
@@ -153,14 +142,8 @@ mod tests {
     fn lists_are_parsed_as_go_does() {
         check("https://a.example", "https://a.example");
         check("https://a.example/,direct", "https://a.example,direct");
-        check(
-            "https://a.example|http://b.example:8080/x/|off",
-            "https://a.example|http://b.example:8080/x|off",
-        );
-        check(
-            " , https://a.example ,, b.example",
-            "https://a.example,https://b.example",
-        );
+        check("https://a.example|http://b.example:8080/x/|off", "https://a.example|http://b.example:8080/x|off");
+        check(" , https://a.example ,, b.example", "https://a.example,https://b.example");
         check("direct,https://a.example", "direct");
         check("off|https://a.example", "off");
         check("https://user:secret@a.example/p", "https://a.example/p");

@@ -42,12 +42,7 @@ pub enum FileKind {
 impl VersionFile {
     /// The path below a proxy's address, escaped.
     pub fn path(&self) -> String {
-        format!(
-            "{}/@v/{}.{}",
-            self.module.escaped(),
-            self.version.escaped(),
-            self.kind.ending()
-        )
+        format!("{}/@v/{}.{}", self.module.escaped(), self.version.escaped(), self.kind.ending())
     }
 }
 
@@ -83,10 +78,7 @@ impl Asked {
     pub(super) fn parse(path: &str) -> Option<Asked> {
         if let Some(rest) = path.strip_prefix("sumdb/") {
             let (name, rest) = rest.split_once('/')?;
-            return Some(Asked::Database {
-                name: name.to_owned(),
-                rest: rest.to_owned(),
-            });
+            return Some(Asked::Database { name: name.to_owned(), rest: rest.to_owned() });
         }
         if let Some(module) = path.strip_suffix("/@latest") {
             return Some(Asked::Latest(unescape(module)?.parse().ok()?));
@@ -97,15 +89,9 @@ impl Asked {
             return Some(Asked::List(module));
         }
         let (version, ending) = file.rsplit_once('.')?;
-        let kind = [FileKind::Info, FileKind::Mod, FileKind::Zip]
-            .into_iter()
-            .find(|kind| kind.ending() == ending)?;
+        let kind = [FileKind::Info, FileKind::Mod, FileKind::Zip].into_iter().find(|kind| kind.ending() == ending)?;
         let version = unescape(version)?.parse().ok()?;
-        Some(Asked::File(VersionFile {
-            module,
-            version,
-            kind,
-        }))
+        Some(Asked::File(VersionFile { module, version, kind }))
     }
 }
 
@@ -116,12 +102,7 @@ fn unescape(escaped: &str) -> Option<String> {
     while let Some(c) = chars.next() {
         match c {
             'A'..='Z' => return None,
-            '!' => text.push(
-                chars
-                    .next()
-                    .filter(char::is_ascii_lowercase)?
-                    .to_ascii_uppercase(),
-            ),
+            '!' => text.push(chars.next().filter(char::is_ascii_lowercase)?.to_ascii_uppercase()),
             _ => text.push(c),
         }
     }
@@ -152,18 +133,9 @@ mod tests {
         check("rsc.io/2fa/@v/list", "list of rsc.io/2fa");
         check("rsc.io/2fa/@latest", "latest of rsc.io/2fa");
         check("rsc.io/2fa/@v/v1.2.0.info", "Info of rsc.io/2fa@v1.2.0");
-        check(
-            "github.com/!burnt!sushi/toml/@v/v1.0.0.mod",
-            "Mod of github.com/BurntSushi/toml@v1.0.0",
-        );
-        check(
-            "a.b/c/@v/v2.0.0+incompatible.zip",
-            "Zip of a.b/c@v2.0.0+incompatible",
-        );
-        check(
-            "sumdb/sum.golang.org/lookup/a.b/c@v1.0.0",
-            "lookup/a.b/c@v1.0.0 of sum.golang.org",
-        );
+        check("github.com/!burnt!sushi/toml/@v/v1.0.0.mod", "Mod of github.com/BurntSushi/toml@v1.0.0");
+        check("a.b/c/@v/v2.0.0+incompatible.zip", "Zip of a.b/c@v2.0.0+incompatible");
+        check("sumdb/sum.golang.org/lookup/a.b/c@v1.0.0", "lookup/a.b/c@v1.0.0 of sum.golang.org");
         for bad in [
             "",
             "/",

@@ -25,11 +25,7 @@ async fn check(list: &str, first: Says, want: &str) {
     b.has("m.test/@v/list", "v1.0.0\n");
     let list = list.replace('A', &a.url).replace('B', &b.url);
     let got = client(&list).get("m.test/@v/list", 1000).await;
-    let asked_b = if b.asked_in_all() > 0 {
-        ", asked B"
-    } else {
-        ""
-    };
+    let asked_b = if b.asked_in_all() > 0 { ", asked B" } else { "" };
     assert_eq!(format!("{}{asked_b}", kind(&got)), want, "{list}: {got:?}");
 }
 
@@ -59,14 +55,10 @@ async fn the_next_proxy_is_asked_as_go_asks_it() {
 async fn an_error_of_one_proxy_outweighs_not_found_of_another() {
     let (a, b) = (FakeProxy::start().await, FakeProxy::start().await);
     a.says("m.test/@v/list", Says::Status(500));
-    let got = client(&format!("{}|{}", a.url, b.url))
-        .get("m.test/@v/list", 1000)
-        .await;
+    let got = client(&format!("{}|{}", a.url, b.url)).get("m.test/@v/list", 1000).await;
     assert_eq!(kind(&got), "temporary", "{got:?}");
     b.says("m.test/@v/list", Says::Status(500));
-    let got = client(&format!("{}|{}", b.url, a.url))
-        .get("m.test/@v/list", 1000)
-        .await;
+    let got = client(&format!("{}|{}", b.url, a.url)).get("m.test/@v/list", 1000).await;
     assert_eq!(kind(&got), "temporary", "{got:?}");
 }
 
@@ -90,10 +82,7 @@ async fn silence_ends_in_time() {
     let proxy = FakeProxy::start().await;
     proxy.says("m.test/@v/v1.0.0.zip", Says::Nothing);
     let started = Instant::now();
-    assert_eq!(
-        kind(&proxy.client().get("m.test/@v/v1.0.0.zip", 10).await),
-        "temporary"
-    );
+    assert_eq!(kind(&proxy.client().get("m.test/@v/v1.0.0.zip", 10).await), "temporary");
     assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
 }
 
@@ -107,18 +96,8 @@ async fn bodies_are_bounded() {
     assert_eq!(kind(&client.get("ten", 9).await), "too large");
     assert_eq!(kind(&client.get("endless", 100_000).await), "too large");
     let mut file = tokio::fs::File::from_std(tempfile::tempfile().unwrap());
-    assert_eq!(
-        kind(&client.download("ten", 9, &mut file, |_, _| ()).await),
-        "too large"
-    );
-    assert_eq!(
-        kind(
-            &client
-                .download("endless", 100_000, &mut file, |_, _| ())
-                .await
-        ),
-        "too large"
-    );
+    assert_eq!(kind(&client.download("ten", 9, &mut file, |_, _| ()).await), "too large");
+    assert_eq!(kind(&client.download("endless", 100_000, &mut file, |_, _| ()).await), "too large");
 }
 
 #[tokio::test]
@@ -144,9 +123,7 @@ async fn a_broken_download_goes_on_where_it_broke() {
     let seen = std::sync::Mutex::new(Vec::new());
     let size = proxy
         .client()
-        .download("z", 1 << 20, &mut file, |done, total| {
-            seen.lock().unwrap().push((done, total))
-        })
+        .download("z", 1 << 20, &mut file, |done, total| seen.lock().unwrap().push((done, total)))
         .await
         .unwrap();
     assert_eq!(size, content.len() as u64);
@@ -155,33 +132,16 @@ async fn a_broken_download_goes_on_where_it_broke() {
     file.read_to_end(&mut got).await.unwrap();
     assert!(got == content);
     let seen = seen.into_inner().unwrap();
-    assert!(
-        seen.is_sorted() && seen.iter().all(|(_, total)| *total == Some(400_000)),
-        "{seen:?}"
-    );
+    assert!(seen.is_sorted() && seen.iter().all(|(_, total)| *total == Some(400_000)), "{seen:?}");
     proxy.says("y", Says::Cut(content.into(), 150_000));
-    assert_eq!(
-        kind(
-            &proxy
-                .client()
-                .download("y", 1 << 20, &mut file, |_, _| ())
-                .await
-        ),
-        "temporary"
-    );
+    assert_eq!(kind(&proxy.client().download("y", 1 << 20, &mut file, |_, _| ()).await), "temporary");
 }
 
 #[tokio::test]
 async fn paths_that_lead_elsewhere_are_not_asked_for() {
     let proxy = FakeProxy::start().await;
-    for path in [
-        "", "/x", "a/../b", "a//b", "a?b", "a#b", "a b", "a%2e", "a\\b", "ä",
-    ] {
-        assert_eq!(
-            kind(&proxy.client().get(path, 10).await),
-            "not found",
-            "{path}"
-        );
+    for path in ["", "/x", "a/../b", "a//b", "a?b", "a#b", "a b", "a%2e", "a\\b", "ä"] {
+        assert_eq!(kind(&proxy.client().get(path, 10).await), "not found", "{path}");
     }
     assert_eq!(proxy.asked_in_all(), 0);
 }
@@ -204,11 +164,9 @@ async fn latest_is_gos_choice() {
     assert_eq!(latest("b.test/x").await, "v2.0.0+incompatible");
     let pseudo = "v0.0.0-20210115210742-abcdefabcdef";
     let info = format!(r#"{{"Version":"{pseudo}"}}"#);
-    for (module, list) in [
-        ("c.test/x", Says::Body("".into())),
-        ("d.test/x", Says::Status(403)),
-        ("e.test/x", Says::Status(404)),
-    ] {
+    for (module, list) in
+        [("c.test/x", Says::Body("".into())), ("d.test/x", Says::Status(403)), ("e.test/x", Says::Status(404))]
+    {
         proxy.says(&format!("{module}/@v/list"), list);
         proxy.has(&format!("{module}/@latest"), info.clone());
         assert_eq!(latest(module).await, pseudo);

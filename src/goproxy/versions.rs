@@ -22,9 +22,7 @@ impl Client {
     /// # Errors
     /// See [`FetchError`].
     pub async fn versions(&self, module: &ModulePath) -> Result<Vec<Version>, FetchError> {
-        let body = self
-            .get(&format!("{}/@v/list", module.escaped()), LIST_LIMIT)
-            .await?;
+        let body = self.get(&format!("{}/@v/list", module.escaped()), LIST_LIMIT).await?;
         Ok(parse_list(&body))
     }
 
@@ -56,46 +54,32 @@ impl Client {
             }
             (Err(error), _) => return Err(error),
         };
-        parse_info(&body)
-            .map(|info| info.version)
-            .map_err(|error| FetchError::Temporary(format!("{path}: {error}")))
+        parse_info(&body).map(|info| info.version).map_err(|error| FetchError::Temporary(format!("{path}: {error}")))
     }
 
     /// Version and time of an exact version.
     ///
     /// # Errors
     /// See [`FetchError`]; an answer about another version is [`FetchError::Temporary`].
-    pub async fn info(
-        &self,
-        module: &ModulePath,
-        version: &Version,
-    ) -> Result<ModuleInfo, FetchError> {
+    pub async fn info(&self, module: &ModulePath, version: &Version) -> Result<ModuleInfo, FetchError> {
         let path = file_path(module, version, FileKind::Info);
         let body = self.get(&path, INFO_LIMIT).await?;
         match parse_info(&body) {
             Ok(info) if info.version == *version => Ok(info),
-            Ok(info) => Err(FetchError::Temporary(format!(
-                "{path}: the proxy answers with version {} instead",
-                info.version
-            ))),
+            Ok(info) => {
+                Err(FetchError::Temporary(format!("{path}: the proxy answers with version {} instead", info.version)))
+            }
             Err(error) => Err(FetchError::Temporary(format!("{path}: {error}"))),
         }
     }
 
-    async fn newest(
-        &self,
-        module: &ModulePath,
-        versions: &[Version],
-    ) -> Result<Option<Version>, FetchError> {
+    async fn newest(&self, module: &ModulePath, versions: &[Version]) -> Result<Option<Version>, FetchError> {
         let Some(newest) = newest_of(versions) else {
             return Ok(None);
         };
         if newest.is_incompatible() {
-            let compatible: Vec<Version> = versions
-                .iter()
-                .filter(|version| !version.is_incompatible())
-                .cloned()
-                .collect();
+            let compatible: Vec<Version> =
+                versions.iter().filter(|version| !version.is_incompatible()).cloned().collect();
             if let Some(last) = compatible.last()
                 && self.has_go_mod(module, last).await?
             {
@@ -107,29 +91,18 @@ impl Client {
 
     /// Whether a version has a go.mod file of its own: a proxy makes up one with nothing but the module line.
     async fn has_go_mod(&self, module: &ModulePath, version: &Version) -> Result<bool, FetchError> {
-        let body = self
-            .get(&file_path(module, version, FileKind::Mod), MOD_LIMIT)
-            .await?;
+        let body = self.get(&file_path(module, version, FileKind::Mod), MOD_LIMIT).await?;
         Ok(body != format!("module {module}\n").as_bytes())
     }
 }
 
 /// The newest release, else the newest prerelease, of versions in order.
 fn newest_of(versions: &[Version]) -> Option<&Version> {
-    versions
-        .iter()
-        .rev()
-        .find(|version| !version.is_prerelease())
-        .or(versions.last())
+    versions.iter().rev().find(|version| !version.is_prerelease()).or(versions.last())
 }
 
 fn file_path(module: &ModulePath, version: &Version, kind: FileKind) -> String {
-    VersionFile {
-        module: module.clone(),
-        version: version.clone(),
-        kind,
-    }
-    .path()
+    VersionFile { module: module.clone(), version: version.clone(), kind }.path()
 }
 
 /// A list, a version a line, perhaps with more words after it; garbage lines are passed over.
@@ -154,13 +127,10 @@ pub(super) fn parse_info(body: &[u8]) -> Result<ModuleInfo, String> {
         #[serde(rename = "Time")]
         time: Option<String>,
     }
-    let info: RevInfo = serde_json::from_slice(body)
-        .map_err(|error| format!("the proxy's answer is no version info: {error}"))?;
+    let info: RevInfo =
+        serde_json::from_slice(body).map_err(|error| format!("the proxy's answer is no version info: {error}"))?;
     Ok(ModuleInfo {
-        version: info
-            .version
-            .parse()
-            .map_err(|error| format!("the proxy's answer has no version: {error}"))?,
+        version: info.version.parse().map_err(|error| format!("the proxy's answer has no version: {error}"))?,
         time: info.time.and_then(|time| time.parse().ok()),
     })
 }
@@ -173,8 +143,7 @@ mod tests {
     fn lists_are_sorted_and_garbage_is_passed_over() {
         let check = |list: &str, want: &str| {
             let versions = parse_list(list.as_bytes());
-            let newest =
-                newest_of(&versions).map_or_else(|| "none".to_owned(), ToString::to_string);
+            let newest = newest_of(&versions).map_or_else(|| "none".to_owned(), ToString::to_string);
             assert_eq!(newest, want, "for {list:?}");
         };
         check("v1.9.0\nv1.10.0\nv1.2.0\n", "v1.10.0");
@@ -191,19 +160,8 @@ mod tests {
         let info = parse_info(br#"{"Version":"v1.2.0","Time":"2021-01-15T21:07:42Z"}"#).unwrap();
         assert_eq!(info.version.to_string(), "v1.2.0");
         assert_eq!(info.time.unwrap().to_string(), "2021-01-15T21:07:42Z");
-        assert!(
-            parse_info(br#"{"Version":"v1.2.0"}"#)
-                .unwrap()
-                .time
-                .is_none()
-        );
-        for garbage in [
-            "",
-            "<html>",
-            "{}",
-            r#"{"Version":"latest"}"#,
-            r#"{"Version":7}"#,
-        ] {
+        assert!(parse_info(br#"{"Version":"v1.2.0"}"#).unwrap().time.is_none());
+        for garbage in ["", "<html>", "{}", r#"{"Version":"latest"}"#, r#"{"Version":7}"#] {
             assert!(parse_info(garbage.as_bytes()).is_err(), "{garbage}");
         }
     }

@@ -60,14 +60,9 @@ impl Claim {
     /// Control characters become spaces and what is too long is cut, so that whatever a compiler printed
     /// makes a claim that [`Claim::parse`] takes.
     pub fn to_text(&self) -> String {
-        let at = Timestamp::from_second(self.at.as_second())
-            .unwrap_or(self.at)
-            .to_string();
-        let (host, toolchain, sandbox) = (
-            cut(&self.host, MAX_NOTE_BYTES),
-            cut(&self.toolchain, MAX_NOTE_BYTES),
-            cut(&self.sandbox, MAX_NOTE_BYTES),
-        );
+        let at = Timestamp::from_second(self.at.as_second()).unwrap_or(self.at).to_string();
+        let (host, toolchain, sandbox) =
+            (cut(&self.host, MAX_NOTE_BYTES), cut(&self.toolchain, MAX_NOTE_BYTES), cut(&self.sandbox, MAX_NOTE_BYTES));
         let write = |detail: &str| {
             let (size, sum, cannot_build) = match &self.finding {
                 Finding::Built { size, sum } => (Some(*size), Some(*sum), None),
@@ -86,8 +81,7 @@ impl Claim {
                 toolchain: &toolchain,
                 sandbox: &sandbox,
             };
-            let json =
-                serde_json::to_string(&members).expect("strings and numbers always are JSON");
+            let json = serde_json::to_string(&members).expect("strings and numbers always are JSON");
             json + "\n"
         };
         match &self.finding {
@@ -107,17 +101,11 @@ impl Claim {
     pub fn parse(text: &[u8]) -> Result<Claim, ParseError> {
         if text.len() > MAX_CLAIM_BYTES {
             let bytes = text.len();
-            return Err(ParseError::new(format!(
-                "a claim of {bytes} bytes is longer than {MAX_CLAIM_BYTES}"
-            )));
+            return Err(ParseError::new(format!("a claim of {bytes} bytes is longer than {MAX_CLAIM_BYTES}")));
         }
         let text = str::from_utf8(text).map_err(|_| ParseError::new("the claim is not UTF-8"))?;
-        let wrong = |why: &dyn fmt::Display| {
-            ParseError::new(format!("{} is not a claim: {why}", quote(text)))
-        };
-        let line = text
-            .strip_suffix('\n')
-            .ok_or_else(|| wrong(&"no newline at its end"))?;
+        let wrong = |why: &dyn fmt::Display| ParseError::new(format!("{} is not a claim: {why}", quote(text)));
+        let line = text.strip_suffix('\n').ok_or_else(|| wrong(&"no newline at its end"))?;
         if let Some(bad) = line.chars().find(|&c| c < ' ') {
             return Err(wrong(&format!("it holds the control character {bad:?}")));
         }
@@ -150,11 +138,7 @@ fn cut(text: &str, max_bytes: usize) -> String {
     let mut left = max_bytes;
     let mut kept = String::new();
     for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
-        let bytes = if matches!(c, '"' | '\\') {
-            2
-        } else {
-            c.len_utf8()
-        };
+        let bytes = if matches!(c, '"' | '\\') { 2 } else { c.len_utf8() };
         let Some(rest) = left.checked_sub(bytes) else {
             break;
         };
@@ -193,9 +177,7 @@ impl<'de> Visitor<'de> for ClaimVisitor {
                 "size" => size = Some(map.next_value::<u64>()?),
                 "sum" => sum = Some(map.next_value()?),
                 "cannot_build" => class = Some(map.next_value()?),
-                "at" => {
-                    at = Some(parse_time(&map.next_value::<String>()?).map_err(A::Error::custom)?)
-                }
+                "at" => at = Some(parse_time(&map.next_value::<String>()?).map_err(A::Error::custom)?),
                 "detail" => detail = map.next_value()?,
                 "host" => host = map.next_value()?,
                 "toolchain" => toolchain = map.next_value()?,
@@ -203,36 +185,22 @@ impl<'de> Visitor<'de> for ClaimVisitor {
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
             if let Some(name) = seen.replace(name) {
-                return Err(A::Error::custom(format!(
-                    "its member {} comes twice",
-                    quote(&name)
-                )));
+                return Err(A::Error::custom(format!("its member {} comes twice", quote(&name))));
             }
         }
         let finding = match (size, sum, class) {
-            (Some(size), Some(sum), None) if (1..=MAX_FILE_SIZE).contains(&size) => {
-                Finding::Built { size, sum }
-            }
+            (Some(size), Some(sum), None) if (1..=MAX_FILE_SIZE).contains(&size) => Finding::Built { size, sum },
             (Some(size), Some(_), None) => {
                 return Err(A::Error::custom(format!("{size} is not a file size")));
             }
             (None, None, Some(class)) => Finding::CannotBuild { class, detail },
             _ => {
-                return Err(A::Error::custom(
-                    "it must have size and sum, or cannot_build alone",
-                ));
+                return Err(A::Error::custom("it must have size and sum, or cannot_build alone"));
             }
         };
         let spec = spec.ok_or_else(|| A::Error::missing_field("spec"))?;
         let at = at.ok_or_else(|| A::Error::missing_field("at"))?;
-        Ok(Claim {
-            spec,
-            finding,
-            at,
-            host,
-            toolchain,
-            sandbox,
-        })
+        Ok(Claim { spec, finding, at, host, toolchain, sandbox })
     }
 }
 
@@ -241,27 +209,13 @@ fn parse_time(text: &str) -> Result<Timestamp, ParseError> {
     let wrong = || ParseError::new(format!("{} is not a time of RFC 3339", quote(text)));
     let shape = |form: &str, text: &str| {
         form.len() == text.len()
-            && form.bytes().zip(text.bytes()).all(|(f, t)| {
-                if f == b'0' {
-                    t.is_ascii_digit()
-                } else {
-                    f == t
-                }
-            })
+            && form.bytes().zip(text.bytes()).all(|(f, t)| if f == b'0' { t.is_ascii_digit() } else { f == t })
     };
-    let (seconds, rest) = text
-        .split_at_checked("0000-00-00T00:00:00".len())
-        .ok_or_else(wrong)?;
-    let fraction = rest.strip_prefix('.').map_or("", |rest| {
-        &rest[..rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len())]
-    });
-    let zone = if fraction.is_empty() {
-        rest
-    } else {
-        &rest[1 + fraction.len()..]
-    };
+    let (seconds, rest) = text.split_at_checked("0000-00-00T00:00:00".len()).ok_or_else(wrong)?;
+    let fraction = rest
+        .strip_prefix('.')
+        .map_or("", |rest| &rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())]);
+    let zone = if fraction.is_empty() { rest } else { &rest[1 + fraction.len()..] };
     let zoned = zone == "Z" || shape("+00:00", zone) || shape("-00:00", zone);
     if !shape("0000-00-00T00:00:00", seconds) || !zoned || fraction.len() > 9 {
         return Err(wrong());

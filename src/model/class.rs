@@ -81,9 +81,7 @@ impl Class {
     pub fn explain(self) -> &'static str {
         match self {
             Class::NoSuchPackage => "The module has no package in that directory at that version.",
-            Class::NotMain => {
-                "The package is a library and not a command: there is nothing to run."
-            }
+            Class::NotMain => "The package is a library and not a command: there is nothing to run.",
             Class::ModulePathMismatch => {
                 "The module's go.mod names another path than the one asked for: ask for that path."
             }
@@ -91,30 +89,20 @@ impl Class {
                 "The module's go.mod replaces or excludes other modules, so that the go command refuses to install it from outside."
             }
             Class::Cgo => "The program needs C code, and builds here run without a C compiler.",
-            Class::NeedsNewerGo => {
-                "The module asks for a newer Go than the one to build with: choose a newer one."
-            }
+            Class::NeedsNewerGo => "The module asks for a newer Go than the one to build with: choose a newer one.",
             Class::ImportNeedsNewerGo => {
                 "A package that the program imports needs a newer Go than the one to build with: choose a newer one."
             }
-            Class::UnsupportedTarget => {
-                "That Go version cannot build for this system and architecture."
-            }
+            Class::UnsupportedTarget => "That Go version cannot build for this system and architecture.",
             Class::BuildConstraints => {
                 "The package's build constraints leave no files for this system and architecture."
             }
             Class::ExternalLinker => {
                 "For this target Go needs a linker from outside its own distribution, and builds here have none."
             }
-            Class::VersionConflict => {
-                "The versions of the modules that it requires contradict each other."
-            }
-            Class::SourceError => {
-                "The source code does not compile with that Go version for this target."
-            }
-            Class::TooLarge => {
-                "The build or the binary grew beyond what this node allows, three times."
-            }
+            Class::VersionConflict => "The versions of the modules that it requires contradict each other.",
+            Class::SourceError => "The source code does not compile with that Go version for this target.",
+            Class::TooLarge => "The build or the binary grew beyond what this node allows, three times.",
             Class::Timeout => "The build took longer than this node allows, three times.",
         }
     }
@@ -133,9 +121,7 @@ impl FromStr for Class {
         let found = Class::ALL.into_iter().find(|class| class.as_str() == text);
         found.ok_or_else(|| {
             let shown = quote(text);
-            ParseError::new(format!(
-                "{shown} is not a class of reasons why something cannot be built"
-            ))
+            ParseError::new(format!("{shown} is not a class of reasons why something cannot be built"))
         })
     }
 }

@@ -95,9 +95,7 @@ impl FromStr for GoVersion {
     fn from_str(text: &str) -> Result<GoVersion, ParseError> {
         parse(text).ok_or_else(|| {
             let shown = quote(text);
-            ParseError::new(format!(
-                "{shown} is not a Go version: it must be like go1.27.1, go1.27rc1 or go1.27beta1"
-            ))
+            ParseError::new(format!("{shown} is not a Go version: it must be like go1.27.1, go1.27rc1 or go1.27beta1"))
         })
     }
 }
@@ -124,13 +122,8 @@ impl GoRange {
 }
 
 fn parse(text: &str) -> Option<GoVersion> {
-    let rest = text
-        .strip_prefix("go1.")
-        .filter(|_| text.len() <= MAX_BYTES)?;
-    let (minor, stage) = rest.split_at(
-        rest.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len()),
-    );
+    let rest = text.strip_prefix("go1.").filter(|_| text.len() <= MAX_BYTES)?;
+    let (minor, stage) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
     let number = |prefix| stage.strip_prefix(prefix).and_then(decimal);
     let stage = match stage.as_bytes().first() {
         None => Stage::Bare,
@@ -138,10 +131,7 @@ fn parse(text: &str) -> Option<GoVersion> {
         Some(b'r') => Stage::Candidate(number("rc")?),
         _ => Stage::Beta(number("beta")?),
     };
-    Some(GoVersion {
-        minor: decimal(minor)?,
-        stage,
-    })
+    Some(GoVersion { minor: decimal(minor)?, stage })
 }
 
 /// A canonical decimal of 32 bits.

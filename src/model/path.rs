@@ -54,9 +54,7 @@ impl FromStr for ModulePath {
             Ok(()) => Ok(ModulePath(text.to_owned())),
             Err(why) => {
                 let shown = quote(text);
-                Err(ParseError::new(format!(
-                    "{shown} is not a module path: {why}"
-                )))
+                Err(ParseError::new(format!("{shown} is not a module path: {why}")))
             }
         }
     }
@@ -82,9 +80,7 @@ impl Dir {
             Ok(()) => Ok(Dir(inner.to_owned())),
             Err(why) => {
                 let shown = quote(inner);
-                Err(ParseError::new(format!(
-                    "{shown} is not a directory of a module: {why}"
-                )))
+                Err(ParseError::new(format!("{shown} is not a directory of a module: {why}")))
             }
         }
     }
@@ -112,9 +108,7 @@ impl FromStr for Dir {
     fn from_str(text: &str) -> Result<Dir, ParseError> {
         let Some(inner) = text.strip_prefix('/') else {
             let shown = quote(text);
-            return Err(ParseError::new(format!(
-                "directory {shown} does not start with a slash"
-            )));
+            return Err(ParseError::new(format!("directory {shown} does not start with a slash")));
         };
         Dir::new(inner)
     }
@@ -166,9 +160,7 @@ fn check_module_path(path: &str) -> Result<(), String> {
     let host = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
     if !first.as_bytes().iter().all(host) {
         let shown = quote(first);
-        return Err(format!(
-            "its first element {shown} may only hold a-z, 0-9, dots and dashes"
-        ));
+        return Err(format!("its first element {shown} may only hold a-z, 0-9, dots and dashes"));
     }
     if split_major(path).is_none() {
         return Err("its major version at the end is none".to_owned());
@@ -182,13 +174,9 @@ fn check_elements(path: &str, kind: Kind, max_bytes: usize) -> Result<(), String
         return Err("it is empty".to_owned());
     }
     if path.len() > max_bytes {
-        return Err(format!(
-            "it has {} bytes, more than {max_bytes}",
-            path.len()
-        ));
+        return Err(format!("it has {} bytes, more than {max_bytes}", path.len()));
     }
-    path.split('/')
-        .try_for_each(|element| check_element(element, kind))
+    path.split('/').try_for_each(|element| check_element(element, kind))
 }
 
 /// Go's `checkElem`.
@@ -206,29 +194,20 @@ fn check_element(element: &str, kind: Kind) -> Result<(), String> {
     if element.ends_with('.') {
         return Err(format!("its element {} ends with a dot", shown()));
     }
-    let allowed = |c: char| {
-        c.is_ascii_alphanumeric()
-            || matches!(c, '-' | '.' | '_' | '~')
-            || (c == '+' && kind == Kind::Import)
-    };
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '~') || (c == '+' && kind == Kind::Import);
     if let Some(bad) = element.chars().find(|&c| !allowed(c)) {
         return Err(format!("its element {} holds {bad:?}", shown()));
     }
     let stem = element.split('.').next().unwrap_or(element);
-    if WINDOWS_DEVICES
-        .iter()
-        .any(|device| device.eq_ignore_ascii_case(stem))
-    {
+    if WINDOWS_DEVICES.iter().any(|device| device.eq_ignore_ascii_case(stem)) {
         return Err(format!("its element {} is a device on Windows", shown()));
     }
     if let Some((_, digits)) = stem.rsplit_once('~')
         && !digits.is_empty()
         && digits.bytes().all(|b| b.is_ascii_digit())
     {
-        return Err(format!(
-            "its element {} looks like a short name of Windows",
-            shown()
-        ));
+        return Err(format!("its element {} looks like a short name of Windows", shown()));
     }
     Ok(())
 }
@@ -236,8 +215,8 @@ fn check_element(element: &str, kind: Kind) -> Result<(), String> {
 /// Names that Windows opens as devices whatever follows their first dot.
 /// <https://learn.microsoft.com/windows/win32/fileio/naming-a-file>
 const WINDOWS_DEVICES: [&str; 22] = [
-    "CON", "PRN", "AUX", "NUL", "COM1", "COM2", "COM3", "COM4", "COM5", "COM6", "COM7", "COM8",
-    "COM9", "LPT1", "LPT2", "LPT3", "LPT4", "LPT5", "LPT6", "LPT7", "LPT8", "LPT9",
+    "CON", "PRN", "AUX", "NUL", "COM1", "COM2", "COM3", "COM4", "COM5", "COM6", "COM7", "COM8", "COM9", "LPT1", "LPT2",
+    "LPT3", "LPT4", "LPT5", "LPT6", "LPT7", "LPT8", "LPT9",
 ];
 
 /// Go's `module.SplitPathVersion`: prefix and major version, or nothing where the end looks like a major

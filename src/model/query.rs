@@ -72,9 +72,7 @@ impl FromStr for GoVersionQuery {
         let goversion: GoVersion = lang.parse()?;
         if goversion.lang() != lang {
             let shown = quote(text);
-            return Err(ParseError::new(format!(
-                "{shown} is not a Go version: it must be like go1.27.latest"
-            )));
+            return Err(ParseError::new(format!("{shown} is not a Go version: it must be like go1.27.latest")));
         }
         Ok(GoVersionQuery::LatestOf(goversion.minor()))
     }
@@ -119,58 +117,26 @@ impl SpecQuery {
         let goversion = match self.goversion {
             GoVersionQuery::Exact(exact) => exact,
             GoVersionQuery::LatestOf(minor) if minor != goversion.minor() => {
-                return Err(ParseError::new(format!(
-                    "{goversion} is not a version of go1.{minor}"
-                )));
+                return Err(ParseError::new(format!("{goversion} is not a version of go1.{minor}")));
             }
             GoVersionQuery::Latest | GoVersionQuery::LatestOf(_) => goversion,
         };
-        let SpecQuery {
-            module,
-            dir,
-            target,
-            variant,
-            ..
-        } = self.clone();
+        let SpecQuery { module, dir, target, variant, .. } = self.clone();
         Spec::new(module, version, dir, target, goversion, variant)
     }
 }
 
 impl From<Spec> for SpecQuery {
     fn from(spec: Spec) -> SpecQuery {
-        let Spec {
-            module,
-            version,
-            dir,
-            target,
-            goversion,
-            variant,
-        } = spec;
-        let (version, goversion) = (
-            VersionQuery::Exact(version),
-            GoVersionQuery::Exact(goversion),
-        );
-        SpecQuery {
-            module,
-            version,
-            dir,
-            target,
-            goversion,
-            variant,
-        }
+        let Spec { module, version, dir, target, goversion, variant } = spec;
+        let (version, goversion) = (VersionQuery::Exact(version), GoVersionQuery::Exact(goversion));
+        SpecQuery { module, version, dir, target, goversion, variant }
     }
 }
 
 impl fmt::Display for SpecQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SpecQuery {
-            module,
-            version,
-            dir,
-            target,
-            goversion,
-            variant,
-        } = self;
+        let SpecQuery { module, version, dir, target, goversion, variant } = self;
         write_spec(f, (module, version, dir, *target, goversion, *variant))
     }
 }
@@ -197,12 +163,8 @@ impl FromStr for SpecQuery {
             GoVersionQuery::Exact(goversion) => goversion.minor(),
         };
         if !query.target.exists_in_minor(minor) {
-            let SpecQuery {
-                goversion, target, ..
-            } = &query;
-            return Err(ParseError::new(format!(
-                "{goversion} does not build for {target}"
-            )));
+            let SpecQuery { goversion, target, .. } = &query;
+            return Err(ParseError::new(format!("{goversion} does not build for {target}")));
         }
         Ok(query)
     }
@@ -257,16 +219,8 @@ impl fmt::Display for PackageQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PackageQuery::Path(path) => f.write_str(path),
-            PackageQuery::Split {
-                module,
-                version,
-                dir,
-            } if dir.is_root() => write!(f, "{module}@{version}"),
-            PackageQuery::Split {
-                module,
-                version,
-                dir,
-            } => write!(f, "{module}@{version}{dir}"),
+            PackageQuery::Split { module, version, dir } if dir.is_root() => write!(f, "{module}@{version}"),
+            PackageQuery::Split { module, version, dir } => write!(f, "{module}@{version}{dir}"),
         }
     }
 }
@@ -279,25 +233,14 @@ impl FromStr for PackageQuery {
         if let Some((module, rest)) = text.split_once('@') {
             let (version, dir) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             let (module, version) = (module.parse()?, version.parse()?);
-            let dir = if dir.is_empty() {
-                Dir::ROOT
-            } else {
-                dir.parse()?
-            };
+            let dir = if dir.is_empty() { Dir::ROOT } else { dir.parse()? };
             if rest.ends_with('/') {
-                return Err(ParseError::new(format!(
-                    "{} ends with a slash",
-                    quote(text)
-                )));
+                return Err(ParseError::new(format!("{} ends with a slash", quote(text))));
             }
             if let VersionQuery::Exact(version) = &version {
                 Version::check_fits(version, &module)?;
             }
-            return Ok(PackageQuery::Split {
-                module,
-                version,
-                dir,
-            });
+            return Ok(PackageQuery::Split { module, version, dir });
         }
         // Of a path that is none at all the error is told as of a module.
         if splits(text).next().is_none() {
@@ -310,9 +253,7 @@ impl FromStr for PackageQuery {
 
 /// The ways to split an import path into module and directory, longest module first.
 fn splits(path: &str) -> impl Iterator<Item = (ModulePath, Dir)> {
-    let slashes = path
-        .rmatch_indices('/')
-        .map(|(at, _)| (&path[..at], &path[at + 1..]));
+    let slashes = path.rmatch_indices('/').map(|(at, _)| (&path[..at], &path[at + 1..]));
     std::iter::once((path, ""))
         .chain(slashes)
         // A slash at the end is no empty directory.

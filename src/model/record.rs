@@ -23,14 +23,7 @@ impl Record {
     /// The nine fields and a newline. The last field is empty for plain binaries, so that their line ends
     /// with a space: it belongs to what is hashed.
     pub fn to_text(&self) -> String {
-        let Spec {
-            module,
-            version,
-            dir,
-            target,
-            goversion,
-            variant,
-        } = &self.spec;
+        let Spec { module, version, dir, target, goversion, variant } = &self.spec;
         let (goos, goarch) = (target.goos(), target.goarch());
         let Record { size, sum, .. } = self;
         format!("{module} {version} {dir} {goos} {goarch} {goversion} {size} {sum} {variant}\n")
@@ -41,9 +34,7 @@ impl Record {
     pub fn parse(text: &[u8]) -> Result<Record, ParseError> {
         if text.len() > MAX_RECORD_BYTES {
             let bytes = text.len();
-            return Err(ParseError::new(format!(
-                "a record of {bytes} bytes is longer than {MAX_RECORD_BYTES}"
-            )));
+            return Err(ParseError::new(format!("a record of {bytes} bytes is longer than {MAX_RECORD_BYTES}")));
         }
         let text = str::from_utf8(text).map_err(|_| ParseError::new("the record is not UTF-8"))?;
         parse(text).map_err(|error| error.within(&format!("{} is not a record", quote(text))))
@@ -51,13 +42,9 @@ impl Record {
 }
 
 fn parse(text: &str) -> Result<Record, ParseError> {
-    let line = text
-        .strip_suffix('\n')
-        .ok_or_else(|| ParseError::new("no newline at its end"))?;
+    let line = text.strip_suffix('\n').ok_or_else(|| ParseError::new("no newline at its end"))?;
     if let Some(bad) = line.chars().find(|&c| c < ' ') {
-        return Err(ParseError::new(format!(
-            "it holds the control character {bad:?}"
-        )));
+        return Err(ParseError::new(format!("it holds the control character {bad:?}")));
     }
     let fields: Vec<&str> = line.splitn(10, ' ').collect();
     let (fields, variant): ([&str; 8], Variant) = match fields.as_slice() {
@@ -70,19 +57,8 @@ fn parse(text: &str) -> Result<Record, ParseError> {
         .ok_or_else(|| ParseError::new(format!("{} is not a file size", quote(size))))?;
     let dir: Dir = dir.parse()?;
     let target = Target::new(goos, goarch)?;
-    let spec = Spec::new(
-        module.parse()?,
-        version.parse()?,
-        dir,
-        target,
-        goversion.parse()?,
-        variant,
-    )?;
-    Ok(Record {
-        spec,
-        size,
-        sum: sum.parse()?,
-    })
+    let spec = Spec::new(module.parse()?, version.parse()?, dir, target, goversion.parse()?, variant)?;
+    Ok(Record { spec, size, sum: sum.parse()? })
 }
 
 fn as_eight<'a>(fields: &[&'a str]) -> Result<[&'a str; 8], ParseError> {

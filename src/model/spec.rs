@@ -36,9 +36,7 @@ impl FromStr for Variant {
             "stripped" => Ok(Variant::Stripped),
             other => {
                 let shown = quote(other);
-                Err(ParseError::new(format!(
-                    "{shown} is not a variant: the only one is stripped"
-                )))
+                Err(ParseError::new(format!("{shown} is not a variant: the only one is stripped")))
             }
         }
     }
@@ -77,18 +75,9 @@ impl Spec {
     ) -> Result<Spec, ParseError> {
         version.check_fits(&module)?;
         if !target.exists_in(&goversion) {
-            return Err(ParseError::new(format!(
-                "{goversion} does not build for {target}"
-            )));
+            return Err(ParseError::new(format!("{goversion} does not build for {target}")));
         }
-        let spec = Spec {
-            module,
-            version,
-            dir,
-            target,
-            goversion,
-            variant,
-        };
+        let spec = Spec { module, version, dir, target, goversion, variant };
         check_length(spec.to_string().len())?;
         Ok(spec)
     }
@@ -96,28 +85,15 @@ impl Spec {
     /// The import path of the package, such as `filippo.io/age/cmd/age`.
     pub fn package(&self) -> String {
         let Spec { module, dir, .. } = self;
-        if dir.is_root() {
-            module.to_string()
-        } else {
-            format!("{module}/{}", dir.as_str())
-        }
+        if dir.is_root() { module.to_string() } else { format!("{module}/{}", dir.as_str()) }
     }
 
     /// What the file is called in URLs: `age-v1.2.1-go1.27.1`, then `-stripped` and `.exe` where they apply.
     pub fn file_name(&self) -> String {
         let package = self.package();
         let base = package.rsplit('/').next().unwrap_or(&package);
-        let stripped = if self.variant == Variant::Stripped {
-            "-stripped"
-        } else {
-            ""
-        };
-        format!(
-            "{base}-{}-{}{stripped}{}",
-            self.version,
-            self.goversion,
-            self.exe()
-        )
+        let stripped = if self.variant == Variant::Stripped { "-stripped" } else { "" };
+        format!("{base}-{}-{}{stripped}{}", self.version, self.goversion, self.exe())
     }
 
     /// What the go command calls the file: the last element of the package, or the one before it if that
@@ -134,24 +110,13 @@ impl Spec {
     }
 
     fn exe(&self) -> &'static str {
-        if self.target.goos() == "windows" {
-            ".exe"
-        } else {
-            ""
-        }
+        if self.target.goos() == "windows" { ".exe" } else { "" }
     }
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Spec {
-            module,
-            version,
-            dir,
-            target,
-            goversion,
-            variant,
-        } = self;
+        let Spec { module, version, dir, target, goversion, variant } = self;
         write_spec(f, (module, version, dir, *target, goversion, *variant))
     }
 }
@@ -193,13 +158,9 @@ impl<'a> RawSpec<'a> {
             ))
         };
         check_length(text.len())?;
-        let inner = text
-            .strip_suffix('/')
-            .ok_or_else(|| wrong("it does not end with a slash"))?;
+        let inner = text.strip_suffix('/').ok_or_else(|| wrong("it does not end with a slash"))?;
         let (module, rest) = inner.split_once('@').ok_or_else(|| wrong("it has no @"))?;
-        let (package, target) = rest
-            .rsplit_once('/')
-            .ok_or_else(|| wrong("it has no target"))?;
+        let (package, target) = rest.rsplit_once('/').ok_or_else(|| wrong("it has no target"))?;
         // An empty directory between two slashes is no way to write the root.
         let (version, dir) = match package.split_once('/') {
             None => (package, ""),
@@ -207,48 +168,24 @@ impl<'a> RawSpec<'a> {
             Some(split) => split,
         };
         let mut parts = target.split('-');
-        let parts = [
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        ];
+        let parts = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
         let (goos, goarch, goversion, variant) = match parts {
-            [Some(goos), Some(goarch), Some(goversion), None, None] => {
-                (goos, goarch, goversion, Variant::Plain)
+            [Some(goos), Some(goarch), Some(goversion), None, None] => (goos, goarch, goversion, Variant::Plain),
+            [Some(goos), Some(goarch), Some(goversion), Some("stripped"), None] => {
+                (goos, goarch, goversion, Variant::Stripped)
             }
-            [
-                Some(goos),
-                Some(goarch),
-                Some(goversion),
-                Some("stripped"),
-                None,
-            ] => (goos, goarch, goversion, Variant::Stripped),
             _ => {
-                return Err(wrong(
-                    "its last element is not goos-goarch-goversion[-stripped]",
-                ));
+                return Err(wrong("its last element is not goos-goarch-goversion[-stripped]"));
             }
         };
-        Ok(RawSpec {
-            module,
-            version,
-            dir,
-            goos,
-            goarch,
-            goversion,
-            variant,
-        })
+        Ok(RawSpec { module, version, dir, goos, goarch, goversion, variant })
     }
 }
 
 /// Refuses what is too long to be a spec.
 pub(super) fn check_length(bytes: usize) -> Result<(), ParseError> {
     if bytes > MAX_SPEC_BYTES {
-        return Err(ParseError::new(format!(
-            "a spec of {bytes} bytes is longer than {MAX_SPEC_BYTES}"
-        )));
+        return Err(ParseError::new(format!("a spec of {bytes} bytes is longer than {MAX_SPEC_BYTES}")));
     }
     Ok(())
 }

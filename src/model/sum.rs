@@ -50,18 +50,14 @@ impl FromStr for Sum {
     fn from_str(text: &str) -> Result<Sum, ParseError> {
         let wrong = || {
             let shown = quote(text);
-            ParseError::new(format!(
-                "{shown} is not a sum: it must be 0 and 27 characters of base64url"
-            ))
+            ParseError::new(format!("{shown} is not a sum: it must be 0 and 27 characters of base64url"))
         };
         if text.len() != Sum::TEXT_LEN {
             return Err(wrong());
         }
         let encoded = text.strip_prefix('0').ok_or_else(wrong)?;
         // Refuses unused bits that are not zero: one sum has one text.
-        let bytes = BASE64URL_NOPAD
-            .decode(encoded.as_bytes())
-            .map_err(|_| wrong())?;
+        let bytes = BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_| wrong())?;
         Ok(Sum(bytes.try_into().map_err(|_| wrong())?))
     }
 }

@@ -19,9 +19,7 @@ impl Target {
         let found = Target::all().find(|target| target.goos == goos && target.goarch == goarch);
         found.ok_or_else(|| {
             let (goos, goarch) = (quote(goos), quote(goarch));
-            ParseError::new(format!(
-                "no Go version builds for system {goos} on architecture {goarch}"
-            ))
+            ParseError::new(format!("no Go version builds for system {goos} on architecture {goarch}"))
         })
     }
 
@@ -51,9 +49,7 @@ impl Target {
 
     /// Every target that some Go release knew, by name.
     pub fn all() -> impl Iterator<Item = Target> {
-        TABLE
-            .iter()
-            .map(|&(goos, goarch, ..)| Target { goos, goarch })
+        TABLE.iter().map(|&(goos, goarch, ..)| Target { goos, goarch })
     }
 
     /// The target that this program itself was built for.
@@ -88,9 +84,7 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Target, ParseError> {
         let Some((goos, goarch)) = text.split_once('/') else {
             let shown = quote(text);
-            return Err(ParseError::new(format!(
-                "{shown} is not a target: it must be like linux/amd64"
-            )));
+            return Err(ParseError::new(format!("{shown} is not a target: it must be like linux/amd64")));
         };
         Target::new(goos, goarch)
     }

@@ -44,11 +44,7 @@ impl Version {
     /// Whether it names a commit and not a tag: `v0.0.0-20191109021931-daa7c04131f5`
     /// (Go's `module.IsPseudoVersion`).
     pub fn is_pseudo(&self) -> bool {
-        let Parts {
-            numbers,
-            prerelease,
-            ..
-        } = self.parts();
+        let Parts { numbers, prerelease, .. } = self.parts();
         let Some((before, commit)) = prerelease.rsplit_once('-') else {
             return false;
         };
@@ -80,14 +76,12 @@ impl Version {
             Some(wanted) => wanted.strip_suffix("-unstable").unwrap_or(wanted),
         };
         // A pseudo-version that old versions of the go command made for gopkg.in paths.
-        let old_bug = self.0.starts_with("v0.0.0-")
-            && path_major.strip_suffix("-unstable").unwrap_or(path_major) == ".v1";
+        let old_bug =
+            self.0.starts_with("v0.0.0-") && path_major.strip_suffix("-unstable").unwrap_or(path_major) == ".v1";
         if major == wanted || old_bug {
             return Ok(());
         }
-        Err(ParseError::new(format!(
-            "module {path} has versions of {wanted}, not {self}"
-        )))
+        Err(ParseError::new(format!("module {path} has versions of {wanted}, not {self}")))
     }
 
     /// The parts of the text.
@@ -115,9 +109,7 @@ impl FromStr for Version {
         }
         let parts = split(text).map_err(|why| wrong(&why))?;
         if !matches!(parts.build, "" | INCOMPATIBLE) {
-            return Err(wrong(
-                "the only build metadata it may have is +incompatible",
-            ));
+            return Err(wrong("the only build metadata it may have is +incompatible"));
         }
         Ok(Version(text.to_owned()))
     }
@@ -126,11 +118,7 @@ impl FromStr for Version {
 impl Ord for Version {
     fn cmp(&self, other: &Version) -> Ordering {
         let (a, b) = (self.parts(), other.parts());
-        let numbers = a
-            .numbers
-            .iter()
-            .zip(b.numbers)
-            .map(|(x, y)| compare_numbers(x, y));
+        let numbers = a.numbers.iter().zip(b.numbers).map(|(x, y)| compare_numbers(x, y));
         numbers
             .fold(Ordering::Equal, Ordering::then)
             .then_with(|| compare_prereleases(a.prerelease, b.prerelease))
@@ -157,12 +145,7 @@ fn split(text: &str) -> Result<Parts<'_>, String> {
     let (rest, build) = rest.split_at(rest.find('+').unwrap_or(rest.len()));
     let (release, prerelease) = rest.split_at(rest.find('-').unwrap_or(rest.len()));
     let mut numbers = release.split('.');
-    let numbers = match [
-        numbers.next(),
-        numbers.next(),
-        numbers.next(),
-        numbers.next(),
-    ] {
+    let numbers = match [numbers.next(), numbers.next(), numbers.next(), numbers.next()] {
         [Some(major), Some(minor), Some(patch), None] => [major, minor, patch],
         _ => return Err("it must have three numbers, as in v1.2.3".to_owned()),
     };
@@ -183,21 +166,14 @@ fn split(text: &str) -> Result<Parts<'_>, String> {
     if let Some(build) = build.strip_prefix('+') {
         build.split('.').try_for_each(check_identifier)?;
     }
-    Ok(Parts {
-        numbers,
-        prerelease: prerelease.strip_prefix('-').unwrap_or(""),
-        build,
-    })
+    Ok(Parts { numbers, prerelease: prerelease.strip_prefix('-').unwrap_or(""), build })
 }
 
 /// One of the identifiers between the dots of a prerelease or of build metadata.
 fn check_identifier(identifier: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     if identifier.is_empty() || !identifier.bytes().all(allowed) {
-        return Err(format!(
-            "{} may not stand after its numbers",
-            quote(identifier)
-        ));
+        return Err(format!("{} may not stand after its numbers", quote(identifier)));
     }
     Ok(())
 }

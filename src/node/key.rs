@@ -53,8 +53,8 @@ pub(super) fn own_key(path: &Path, name: Option<&str>, has_logs: bool) -> anyhow
          A new key needs an empty data directory"
     );
     let name = name.map_or_else(default_name, str::to_owned);
-    let key = SignerKey::generate(&name, rand::random())
-        .with_context(|| format!("{name:?} cannot be the name of a key"))?;
+    let key =
+        SignerKey::generate(&name, rand::random()).with_context(|| format!("{name:?} cannot be the name of a key"))?;
     write(path, &key).with_context(|| format!("cannot write the key file {shown}"))?;
     info!("made a key for this node: {shown}");
     Ok(key)

@@ -34,9 +34,7 @@ impl Reader<'_> {
 
     /// All binaries that should be on disk, least recently served first.
     pub fn present_binaries(&self, limit: usize) -> anyhow::Result<Vec<BinaryRow>> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM binary WHERE state = 'present' ORDER BY served_at LIMIT ?1"
-        );
+        let sql = format!("SELECT {COLUMNS} FROM binary WHERE state = 'present' ORDER BY served_at LIMIT ?1");
         let mut query = self.conn.prepare_cached(&sql)?;
         let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], parse)?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -44,22 +42,17 @@ impl Reader<'_> {
 
     /// Bytes that the present binaries take on disk.
     pub fn binary_bytes(&self) -> anyhow::Result<u64> {
-        let mut query = self.conn.prepare_cached(
-            "SELECT coalesce(sum(gz_size), 0) FROM binary WHERE state = 'present'",
-        )?;
-        Ok(query
-            .query_row([], |row| row.get::<_, i64>(0))?
-            .cast_unsigned())
+        let mut query =
+            self.conn.prepare_cached("SELECT coalesce(sum(gz_size), 0) FROM binary WHERE state = 'present'")?;
+        Ok(query.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
     }
 
     /// Output of the latest build of a spec that ended in a claim, as gzip.
     pub fn build_log(&self, spec: &Spec) -> anyhow::Result<Option<Vec<u8>>> {
-        let mut query = self.conn.prepare_cached(
-            "SELECT gz FROM build_log JOIN spec ON spec.id = build_log.spec WHERE spec.text = ?1",
-        )?;
-        Ok(query
-            .query_row([spec.to_string()], |row| row.get(0))
-            .optional()?)
+        let mut query = self
+            .conn
+            .prepare_cached("SELECT gz FROM build_log JOIN spec ON spec.id = build_log.spec WHERE spec.text = ?1")?;
+        Ok(query.query_row([spec.to_string()], |row| row.get(0)).optional()?)
     }
 }
 
@@ -87,17 +80,13 @@ impl Tx<'_> {
 
     /// Notes that a binary is no longer on disk; its file may be unlinked once this is committed.
     pub fn evict_binary(&mut self, sum: &Sum) -> anyhow::Result<()> {
-        self.conn
-            .prepare_cached("UPDATE binary SET state = 'evicted' WHERE sum = ?1")?
-            .execute([sum.as_bytes()])?;
+        self.conn.prepare_cached("UPDATE binary SET state = 'evicted' WHERE sum = ?1")?.execute([sum.as_bytes()])?;
         Ok(())
     }
 
     /// Notes when binaries were last served.
     pub fn binaries_served(&mut self, sums: &[Sum], at: i64) -> anyhow::Result<()> {
-        let mut update = self
-            .conn
-            .prepare_cached("UPDATE binary SET served_at = max(served_at, ?2) WHERE sum = ?1")?;
+        let mut update = self.conn.prepare_cached("UPDATE binary SET served_at = max(served_at, ?2) WHERE sum = ?1")?;
         for sum in sums {
             update.execute(params![sum.as_bytes(), at])?;
         }

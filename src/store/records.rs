@@ -33,10 +33,7 @@ impl Reader<'_> {
     pub fn record_by_text(&self, spec: &str) -> anyhow::Result<Option<RecordRow>> {
         let sql = format!("{ROWS} WHERE spec.text = ?1");
         let mut query = self.conn.prepare_cached(&sql)?;
-        query
-            .query_row([spec], |row| Ok(parse(row)))
-            .optional()?
-            .transpose()
+        query.query_row([spec], |row| Ok(parse(row))).optional()?.transpose()
     }
 
     /// Up to `limit` records from a number on, in the order of the log.
@@ -54,19 +51,13 @@ impl Reader<'_> {
     /// Records of all versions, packages and targets of a module, in the order of their specs.
     pub fn records_of(&self, module: &ModulePath, limit: usize) -> anyhow::Result<Neighbours> {
         // '@' ends the module in a spec, and 'A' is the character after it.
-        let sql =
-            format!("{ROWS} WHERE spec.text >= ?1 AND spec.text < ?2 ORDER BY spec.text LIMIT ?3");
-        self.records(
-            &sql,
-            params![format!("{module}@"), format!("{module}A"), to_sql(limit)],
-        )
+        let sql = format!("{ROWS} WHERE spec.text >= ?1 AND spec.text < ?2 ORDER BY spec.text LIMIT ?3");
+        self.records(&sql, params![format!("{module}@"), format!("{module}A"), to_sql(limit)])
     }
 
     /// How many specs have a record.
     pub fn count_records(&self) -> anyhow::Result<u64> {
-        let count: i64 = self
-            .conn
-            .query_row("SELECT count(*) FROM record", [], |row| row.get(0))?;
+        let count: i64 = self.conn.query_row("SELECT count(*) FROM record", [], |row| row.get(0))?;
         Ok(count.cast_unsigned())
     }
 
@@ -82,9 +73,7 @@ impl Tx<'_> {
     pub(crate) fn insert_record(&mut self, number: u64, record: &Record) -> anyhow::Result<()> {
         let spec = self.spec_id(&record.spec.to_string())?;
         self.conn
-            .prepare_cached(
-                "INSERT INTO record (number, spec, size, sum, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
+            .prepare_cached("INSERT INTO record (number, spec, size, sum, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![
                 number.cast_signed(),
                 spec,
@@ -107,9 +96,7 @@ impl Tx<'_> {
         if let Some(id) = known {
             return Ok(id);
         }
-        self.conn
-            .prepare_cached("INSERT INTO spec (text) VALUES (?1)")?
-            .execute([text])?;
+        self.conn.prepare_cached("INSERT INTO spec (text) VALUES (?1)")?.execute([text])?;
         Ok(self.conn.last_insert_rowid())
     }
 }
@@ -119,9 +106,7 @@ fn parse(row: &Row<'_>) -> anyhow::Result<RecordRow> {
     Ok(RecordRow {
         number: row.get::<_, i64>(0)?.cast_unsigned(),
         record: Record {
-            spec: spec
-                .parse()
-                .with_context(|| format!("a stored record has the spec {spec}"))?,
+            spec: spec.parse().with_context(|| format!("a stored record has the spec {spec}"))?,
             size: row.get::<_, i64>(2)?.cast_unsigned(),
             sum: Sum::from_bytes(row.get(3)?),
         },

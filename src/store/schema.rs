@@ -134,9 +134,7 @@ CREATE TABLE toolchain (
 pub(super) fn migrate(conn: &mut Connection) -> anyhow::Result<()> {
     check_version(conn)?;
     let steps = Migrations::new(STEPS.iter().map(|sql| M::up(sql)).collect());
-    steps
-        .to_latest(conn)
-        .context("cannot bring the database up to date")
+    steps.to_latest(conn).context("cannot bring the database up to date")
 }
 
 /// Refuses a database that this program cannot know.

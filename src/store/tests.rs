@@ -13,11 +13,7 @@ fn key(name: &str) -> SignerKey {
 }
 
 fn open(data: &Path) -> anyhow::Result<Store> {
-    Store::open(
-        data,
-        crate::log::forms(&key("node.example")),
-        Metrics::new(),
-    )
+    Store::open(data, crate::log::forms(&key("node.example")), Metrics::new())
 }
 
 /// The writer thread of a dropped store ends a moment later.
@@ -62,25 +58,15 @@ fn root_of(size: u64) -> crate::tlog::Hash {
 #[tokio::test]
 async fn a_log_is_the_same_after_a_restart_at_any_size() {
     let data = TempDir::new().expect("a folder");
-    let mut sizes = vec![
-        0, 1, 2, 3, 255, 256, 257, 511, 512, 700, 65_535, 65_536, 65_537, 66_000,
-    ];
+    let mut sizes = vec![0, 1, 2, 3, 255, 256, 257, 511, 512, 700, 65_535, 65_536, 65_537, 66_000];
     for size in sizes.drain(..) {
         let store = reopen(data.path()).await.expect("opened");
         grow(&store, LogId::Accepted, size).await;
         let published = store.heads(LogId::Accepted).borrow().clone();
-        assert_eq!(
-            (published.size.get(), published.root),
-            (size, root_of(size)),
-            "at {size}"
-        );
+        assert_eq!((published.size.get(), published.root), (size, root_of(size)), "at {size}");
         drop(store);
         let store = reopen(data.path()).await.expect("opened again");
-        assert_eq!(
-            *store.heads(LogId::Accepted).borrow(),
-            published,
-            "after a restart at {size}"
-        );
+        assert_eq!(*store.heads(LogId::Accepted).borrow(), published, "after a restart at {size}");
     }
 }
 
@@ -95,17 +81,11 @@ async fn a_failed_job_leaves_nothing_and_harms_no_other() {
     });
     let also_good = store.write(|tx| tx.append_entry(LogId::Claims, text(1).as_bytes()));
     let (good, bad, also_good) = tokio::join!(good, bad, also_good);
-    assert_eq!(
-        (good.expect("appended"), also_good.expect("appended")),
-        (0, 1)
-    );
+    assert_eq!((good.expect("appended"), also_good.expect("appended")), (0, 1));
     assert_eq!(bad.expect_err("refused").to_string(), "changed my mind");
     let head = store.heads(LogId::Claims).borrow().clone();
     assert_eq!((head.size.get(), head.root), (2, root_of(2)));
-    let entries = store
-        .read(|reader| reader.entries(LogId::Claims, 0, 10))
-        .await
-        .expect("read");
+    let entries = store.read(|reader| reader.entries(LogId::Claims, 0, 10)).await.expect("read");
     assert_eq!(entries, [text(0).into_bytes(), text(1).into_bytes()]);
 }
 
@@ -114,10 +94,7 @@ async fn a_second_node_is_refused() {
     let data = TempDir::new().expect("a folder");
     let _store = open(data.path()).expect("opened");
     let error = open(data.path()).err().expect("locked");
-    assert!(
-        error.to_string().contains("another node is running"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("another node is running"), "{error}");
 }
 
 #[tokio::test]
@@ -127,25 +104,16 @@ async fn another_key_is_refused() {
     grow(&store, LogId::Claims, 3).await;
     drop(store);
     reopen(data.path()).await.expect("the same key");
-    for other in [
-        SignerKey::generate("node.example", [8; 32]).expect("a key"),
-        key("other.example"),
-    ] {
+    for other in [SignerKey::generate("node.example", [8; 32]).expect("a key"), key("other.example")] {
         let forms = crate::log::forms(&other);
         let error = loop {
             match Store::open(data.path(), crate::log::forms(&other), Metrics::new()).err() {
-                Some(error) if error.to_string().contains("another node") => {
-                    std::thread::yield_now()
-                }
+                Some(error) if error.to_string().contains("another node") => std::thread::yield_now(),
                 other => break other.expect("refused"),
             }
         };
         let said = format!("{error:#}");
-        assert!(
-            said.contains("signed"),
-            "{}: {said}",
-            forms.accepted[0].signer.name()
-        );
+        assert!(said.contains("signed"), "{}: {said}", forms.accepted[0].signer.name());
     }
 }
 
@@ -188,23 +156,15 @@ async fn a_full_disk_ends_the_writer_and_loses_nothing() {
     grow(&store, LogId::Claims, 10).await;
     store
         .write(|tx| {
-            let pages: i64 = tx
-                .reader
-                .conn
-                .query_row("PRAGMA page_count", [], |row| row.get(0))?;
-            tx.reader
-                .conn
-                .pragma_update(None, "max_page_count", pages + 1)?;
+            let pages: i64 = tx.reader.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            tx.reader.conn.pragma_update(None, "max_page_count", pages + 1)?;
             Ok(())
         })
         .await
         .expect("limited");
     let mut failed = None;
     for _ in 0..200 {
-        if let Err(error) = store
-            .write(|tx| tx.append_entry(LogId::Claims, &[b'x'; 4000]))
-            .await
-        {
+        if let Err(error) = store.write(|tx| tx.append_entry(LogId::Claims, &[b'x'; 4000])).await {
             failed = Some(error);
             break;
         }
@@ -212,10 +172,7 @@ async fn a_full_disk_ends_the_writer_and_loses_nothing() {
     let failed = failed.expect("the limit was reached").to_string();
     assert!(failed.contains("full"), "{failed}");
     let told = store.failed().await.to_string();
-    assert!(
-        told.contains("cannot be written") && told.contains("full"),
-        "{told}"
-    );
+    assert!(told.contains("cannot be written") && told.contains("full"), "{told}");
     let error = store.write(|_| Ok(())).await.expect_err("ended");
     assert!(error.to_string().contains("full"), "{error}");
     let announced = store.heads(LogId::Claims).borrow().size.get();

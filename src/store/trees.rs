@@ -110,10 +110,7 @@ impl Tx<'_> {
             LogId::Accepted => "INSERT INTO accepted_entry (number, text) VALUES (?1, ?2)",
             LogId::Claims => "INSERT INTO claims_entry (number, text) VALUES (?1, ?2)",
         };
-        self.reader
-            .conn
-            .prepare_cached(sql)?
-            .execute(params![number.cast_signed(), text])?;
+        self.reader.conn.prepare_cached(sql)?.execute(params![number.cast_signed(), text])?;
         edge.push(leaf_hash(text));
         Ok(number)
     }
@@ -123,73 +120,44 @@ impl Reader<'_> {
     /// The texts of entries `first..end`, in order; fewer if the log ends before.
     pub fn entries(&self, log: LogId, first: u64, end: u64) -> anyhow::Result<Vec<Vec<u8>>> {
         let sql = match log {
-            LogId::Accepted => {
-                "SELECT text FROM accepted_entry WHERE number >= ?1 AND number < ?2 ORDER BY number"
-            }
-            LogId::Claims => {
-                "SELECT text FROM claims_entry WHERE number >= ?1 AND number < ?2 ORDER BY number"
-            }
+            LogId::Accepted => "SELECT text FROM accepted_entry WHERE number >= ?1 AND number < ?2 ORDER BY number",
+            LogId::Claims => "SELECT text FROM claims_entry WHERE number >= ?1 AND number < ?2 ORDER BY number",
         };
         let mut query = self.conn.prepare_cached(sql)?;
-        let rows = query.query_map(params![first.cast_signed(), end.cast_signed()], |row| {
-            row.get(0)
-        })?;
+        let rows = query.query_map(params![first.cast_signed(), end.cast_signed()], |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// How many entries a log has, by its table alone.
     pub fn count_entries(&self, log: LogId) -> anyhow::Result<u64> {
         let sql = format!("SELECT count(*) FROM {}", log.table());
-        Ok(self
-            .conn
-            .query_row(&sql, [], |row| row.get::<_, i64>(0))?
-            .cast_unsigned())
+        Ok(self.conn.query_row(&sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned())
     }
 
     /// The hashes of a tile as stored: as many as there are, up to 256; none if there is no such tile.
     pub fn tile(&self, log: LogId, level: u8, index: u64) -> anyhow::Result<Vec<u8>> {
-        let mut query = self
-            .conn
-            .prepare_cached("SELECT hashes FROM tile WHERE log = ?1 AND level = ?2 AND idx = ?3")?;
-        let hashes = query
-            .query_row(params![log.id(), level, index.cast_signed()], |row| {
-                row.get(0)
-            })
-            .optional()?;
+        let mut query =
+            self.conn.prepare_cached("SELECT hashes FROM tile WHERE log = ?1 AND level = ?2 AND idx = ?3")?;
+        let hashes = query.query_row(params![log.id(), level, index.cast_signed()], |row| row.get(0)).optional()?;
         Ok(hashes.unwrap_or_default())
     }
 
     /// How many tiles a log has stored.
     pub fn count_tiles(&self, log: LogId) -> anyhow::Result<u64> {
-        let mut query = self
-            .conn
-            .prepare_cached("SELECT count(*) FROM tile WHERE log = ?1")?;
-        Ok(query
-            .query_row([log.id()], |row| row.get::<_, i64>(0))?
-            .cast_unsigned())
+        let mut query = self.conn.prepare_cached("SELECT count(*) FROM tile WHERE log = ?1")?;
+        Ok(query.query_row([log.id()], |row| row.get::<_, i64>(0))?.cast_unsigned())
     }
 
     /// The newest signed head of a log in the form of an origin: size, root and note.
-    pub fn head(
-        &self,
-        log: LogId,
-        origin: &str,
-    ) -> anyhow::Result<Option<(TreeSize, Hash, String)>> {
-        let mut query = self
-            .conn
-            .prepare_cached("SELECT size, root, note FROM head WHERE log = ?1 AND origin = ?2")?;
+    pub fn head(&self, log: LogId, origin: &str) -> anyhow::Result<Option<(TreeSize, Hash, String)>> {
+        let mut query = self.conn.prepare_cached("SELECT size, root, note FROM head WHERE log = ?1 AND origin = ?2")?;
         let row = query
             .query_row(params![log.id(), origin], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    row.get::<_, [u8; 32]>(1)?,
-                    row.get::<_, String>(2)?,
-                ))
+                Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, String>(2)?))
             })
             .optional()?;
         row.map(|(size, root, note)| {
-            let size = TreeSize::new(size.cast_unsigned())
-                .context("a stored head has an impossible size")?;
+            let size = TreeSize::new(size.cast_unsigned()).context("a stored head has an impossible size")?;
             Ok((size, Hash(root), note))
         })
         .transpose()
@@ -200,10 +168,7 @@ impl Trees {
     /// Loads both edges, or signs empty heads in a new database.
     pub(super) fn open(conn: &mut Connection, forms: TreeForms) -> anyhow::Result<Trees> {
         let tx = conn.transaction()?;
-        let edges = [
-            Edge::open(&tx, LogId::Accepted, forms.accepted)?,
-            Edge::open(&tx, LogId::Claims, forms.claims)?,
-        ];
+        let edges = [Edge::open(&tx, LogId::Accepted, forms.accepted)?, Edge::open(&tx, LogId::Claims, forms.claims)?];
         tx.commit()?;
         Ok(Trees { edges })
     }
@@ -229,10 +194,7 @@ impl Trees {
     }
 
     /// Writes and signs what has grown; returns what to announce once it is committed.
-    pub(super) fn seal(
-        &mut self,
-        conn: &Connection,
-    ) -> anyhow::Result<[Option<Arc<Published>>; 2]> {
+    pub(super) fn seal(&mut self, conn: &Connection) -> anyhow::Result<[Option<Arc<Published>>; 2]> {
         let mut heads = [None, None];
         for (edge, head) in self.edges.iter_mut().zip(&mut heads) {
             if edge.has_grown() {

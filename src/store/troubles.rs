@@ -39,9 +39,7 @@ impl Reader<'_> {
     /// How many specs are in trouble.
     pub fn count_troubles(&self) -> anyhow::Result<u64> {
         let mut query = self.conn.prepare_cached("SELECT count(*) FROM trouble")?;
-        Ok(query
-            .query_row([], |row| row.get::<_, i64>(0))?
-            .cast_unsigned())
+        Ok(query.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
     }
 }
 
@@ -56,18 +54,11 @@ impl Tx<'_> {
 
     /// Forgets the failures of a spec.
     pub fn clear_trouble(&mut self, spec: &Spec) -> anyhow::Result<()> {
-        self.conn
-            .prepare_cached("DELETE FROM trouble WHERE spec = ?1")?
-            .execute([spec.to_string()])?;
+        self.conn.prepare_cached("DELETE FROM trouble WHERE spec = ?1")?.execute([spec.to_string()])?;
         Ok(())
     }
 }
 
 fn parse(row: &Row<'_>) -> rusqlite::Result<Trouble> {
-    Ok(Trouble {
-        spec: row.get(0)?,
-        detail: row.get(1)?,
-        tries: row.get(2)?,
-        next_at: row.get(3)?,
-    })
+    Ok(Trouble { spec: row.get(0)?, detail: row.get(1)?, tries: row.get(2)?, next_at: row.get(3)? })
 }

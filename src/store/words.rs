@@ -36,10 +36,7 @@ impl Reader<'_> {
     pub fn word(&self, spec: &Spec, vkey: &str) -> anyhow::Result<Option<WordRow>> {
         let sql = format!("{QUERY} WHERE spec.text = ?1 AND party.vkey = ?2");
         let mut query = self.conn.prepare_cached(&sql)?;
-        query
-            .query_row([&spec.to_string(), vkey], |row| Ok(parse(row)))
-            .optional()?
-            .transpose()
+        query.query_row([&spec.to_string(), vkey], |row| Ok(parse(row))).optional()?.transpose()
     }
 
     /// Calls `visit` with the spec and word of every row of one party.
@@ -75,15 +72,7 @@ impl Tx<'_> {
                 "INSERT OR REPLACE INTO word (spec, party, number, size, sum, class, at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
-            .execute(params![
-                spec,
-                party,
-                row.number.cast_signed(),
-                size,
-                sum,
-                class,
-                row.at
-            ])?;
+            .execute(params![spec, party, row.number.cast_signed(), size, sum, class, row.at])?;
         Ok(())
     }
 
@@ -97,33 +86,18 @@ impl Tx<'_> {
         if let Some(id) = known {
             return Ok(id);
         }
-        self.conn
-            .execute("INSERT INTO party (vkey) VALUES (?1)", [vkey])?;
+        self.conn.execute("INSERT INTO party (vkey) VALUES (?1)", [vkey])?;
         Ok(self.conn.last_insert_rowid())
     }
 }
 
 fn parse(row: &Row<'_>) -> anyhow::Result<WordRow> {
-    let word = match (
-        row.get::<_, Option<i64>>(2)?,
-        row.get(3)?,
-        row.get::<_, Option<String>>(4)?,
-    ) {
-        (Some(size), Some(sum), None) => Word::Sum {
-            size: size.cast_unsigned(),
-            sum: Sum::from_bytes(sum),
-        },
-        (None, None, Some(class)) => Word::CannotBuild(
-            class
-                .parse()
-                .with_context(|| format!("a stored word has the class {class}"))?,
-        ),
+    let word = match (row.get::<_, Option<i64>>(2)?, row.get(3)?, row.get::<_, Option<String>>(4)?) {
+        (Some(size), Some(sum), None) => Word::Sum { size: size.cast_unsigned(), sum: Sum::from_bytes(sum) },
+        (None, None, Some(class)) => {
+            Word::CannotBuild(class.parse().with_context(|| format!("a stored word has the class {class}"))?)
+        }
         _ => bail!("a stored word is neither a sum nor a class"),
     };
-    Ok(WordRow {
-        vkey: row.get(0)?,
-        number: row.get::<_, i64>(1)?.cast_unsigned(),
-        word,
-        at: row.get(5)?,
-    })
+    Ok(WordRow { vkey: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned(), word, at: row.get(5)? })
 }

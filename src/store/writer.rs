@@ -52,12 +52,7 @@ pub(super) fn run(
             }
         }
         for outcome in ended {
-            (outcome.finish)(
-                committed
-                    .as_ref()
-                    .map(drop)
-                    .map_err(|error| anyhow!("{error:#}")),
-            );
+            (outcome.finish)(committed.as_ref().map(drop).map_err(|error| anyhow!("{error:#}")));
         }
         if committed.is_err() {
             return;
@@ -77,10 +72,7 @@ fn batch(
     let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for job in jobs {
         execute(&tx, "SAVEPOINT job")?;
-        let outcome = job(&mut Tx {
-            reader: Reader { conn: &tx },
-            trees,
-        });
+        let outcome = job(&mut Tx { reader: Reader { conn: &tx }, trees });
         let fatal = outcome.fatal.clone();
         let keep = outcome.keep;
         ended.push(outcome);
@@ -107,9 +99,7 @@ fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<usize> {
 
 /// Whether an error means that the disk or the database is at fault, not the job.
 pub(super) fn disk_trouble(error: &anyhow::Error) -> Option<String> {
-    let code = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<rusqlite::Error>())?;
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<rusqlite::Error>())?;
     match code.sqlite_error_code()? {
         ErrorCode::DiskFull
         | ErrorCode::SystemIoFailure

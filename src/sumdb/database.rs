@@ -20,12 +20,9 @@ impl Database {
     /// # Errors
     /// If the key's name is no address.
     pub fn of_key(key: VerifierKey) -> anyhow::Result<Database> {
-        let url = format!("https://{}", key.name()).parse().with_context(|| {
-            format!(
-                "the name of the checksum database's key is no address: {:?}",
-                key.name()
-            )
-        })?;
+        let url = format!("https://{}", key.name())
+            .parse()
+            .with_context(|| format!("the name of the checksum database's key is no address: {:?}", key.name()))?;
         Ok(Database { key, url })
     }
 }

@@ -28,15 +28,9 @@ pub struct ZipLimits {
 
 impl ZipLimits {
     /// Of a module: 500 MiB uncompressed as in Go's `module/zip` (`MaxZipFile`), and more files than any has.
-    pub const MODULE: ZipLimits = ZipLimits {
-        files: 200_000,
-        bytes: 500 << 20,
-    };
+    pub const MODULE: ZipLimits = ZipLimits { files: 200_000, bytes: 500 << 20 };
     /// Of a Go toolchain: they have about 15,000 files and 260 MiB, and grow.
-    pub const TOOLCHAIN: ZipLimits = ZipLimits {
-        files: 100_000,
-        bytes: 2 << 30,
-    };
+    pub const TOOLCHAIN: ZipLimits = ZipLimits { files: 100_000, bytes: 2 << 30 };
 }
 
 /// Bytes of an entry's name: what Linux takes for a whole path.
@@ -46,12 +40,8 @@ const NAME_LIMIT: usize = 4096;
 ///
 /// # Errors
 /// If a name holds a newline, which could pass for a line of its own.
-pub fn hash1<N: AsRef<[u8]>, C: AsRef<[u8]>>(
-    files: impl IntoIterator<Item = (N, C)>,
-) -> anyhow::Result<String> {
-    let lines = files
-        .into_iter()
-        .map(|(name, content)| (name.as_ref().to_vec(), Sha256::digest(content).into()));
+pub fn hash1<N: AsRef<[u8]>, C: AsRef<[u8]>>(files: impl IntoIterator<Item = (N, C)>) -> anyhow::Result<String> {
+    let lines = files.into_iter().map(|(name, content)| (name.as_ref().to_vec(), Sha256::digest(content).into()));
     hash1_of_sums(lines.collect())
 }
 
@@ -115,15 +105,9 @@ pub fn entries(path: &Path, limits: ZipLimits) -> anyhow::Result<Vec<ZipFileEntr
         limits.files
     );
     let mut entries = Vec::with_capacity(zip.len());
-    for entry in zip
-        .files()
-        .context("the zip file's directory cannot be read")?
-    {
+    for entry in zip.files().context("the zip file's directory cannot be read")? {
         let entry = entry.context("the zip file's directory is damaged")?;
-        ensure!(
-            entry.name_raw().len() <= NAME_LIMIT,
-            "the zip file has a name of more than {NAME_LIMIT} bytes"
-        );
+        ensure!(entry.name_raw().len() <= NAME_LIMIT, "the zip file has a name of more than {NAME_LIMIT} bytes");
         entries.push(entry);
     }
     Ok(entries)
@@ -142,13 +126,8 @@ pub fn copy_entry(
     let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
     let damaged = || format!("the zip file's entry {name:?} is damaged");
     let size = entry.size();
-    ensure!(
-        size <= *budget,
-        "the zip file's content is larger than allowed, at entry {name:?}"
-    );
-    let mut content = entry
-        .with_reader(zip, ZipReadOptions::new())
-        .with_context(damaged)?;
+    ensure!(size <= *budget, "the zip file's content is larger than allowed, at entry {name:?}");
+    let mut content = entry.with_reader(zip, ZipReadOptions::new()).with_context(damaged)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 << 10];
     let mut done = 0_u64;
@@ -159,18 +138,11 @@ pub fn copy_entry(
         }
         done += n as u64;
         // The directory may lie about the size: the budget counts what really comes.
-        ensure!(
-            done <= size,
-            "the zip file's entry {name:?} is larger than its directory says"
-        );
+        ensure!(done <= size, "the zip file's entry {name:?} is larger than its directory says");
         hash.update(&buffer[..n]);
-        to.write_all(&buffer[..n])
-            .with_context(|| format!("cannot write {name:?}"))?;
+        to.write_all(&buffer[..n]).with_context(|| format!("cannot write {name:?}"))?;
     }
-    ensure!(
-        done == size,
-        "the zip file's entry {name:?} is shorter than its directory says"
-    );
+    ensure!(done == size, "the zip file's entry {name:?} is shorter than its directory says");
     *budget -= done;
     Ok(hash.finalize().into())
 }
@@ -212,14 +184,7 @@ mod tests {
         assert!(cases.len() > 20);
         for case in cases {
             let files = case["files"].as_array().unwrap();
-            check(
-                case,
-                hash1(
-                    files
-                        .iter()
-                        .map(|file| (bytes(file, "name"), bytes(file, "content"))),
-                ),
-            );
+            check(case, hash1(files.iter().map(|file| (bytes(file, "name"), bytes(file, "content")))));
         }
     }
 
@@ -230,22 +195,14 @@ mod tests {
         assert!(cases.len() > 5);
         for case in cases {
             let file = tempfile::NamedTempFile::new().unwrap();
-            std::fs::write(
-                file.path(),
-                BASE64
-                    .decode(case["zip"].as_str().unwrap().as_bytes())
-                    .unwrap(),
-            )
-            .unwrap();
+            std::fs::write(file.path(), BASE64.decode(case["zip"].as_str().unwrap().as_bytes()).unwrap()).unwrap();
             check(case, hash_zip(file.path()));
         }
     }
 
     fn a_zip() -> Vec<u8> {
         let vectors = vectors();
-        BASE64
-            .decode(vectors["zip"][0]["zip"].as_str().unwrap().as_bytes())
-            .unwrap()
+        BASE64.decode(vectors["zip"][0]["zip"].as_str().unwrap().as_bytes()).unwrap()
     }
 
     #[test]

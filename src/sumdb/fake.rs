@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use crate::goproxy::fake::Says;
 use crate::sumdb::Database;
 use crate::tlog::{
-    Hash, Head, SUMDB_ORIGIN, SignerKey, TILE_WIDTH, Tile, TileKind, TreeSize, format_entry,
-    leaf_hash, node_hash, sign_note,
+    Hash, Head, SUMDB_ORIGIN, SignerKey, TILE_WIDTH, Tile, TileKind, TreeSize, format_entry, leaf_hash, node_hash,
+    sign_note,
 };
 
 #[derive(Clone)]
@@ -28,17 +28,9 @@ pub(crate) const NAME: &str = "sums.test";
 impl FakeDatabase {
     /// With so many records that two levels of tiles are needed.
     pub(crate) fn new() -> FakeDatabase {
-        let database = FakeDatabase {
-            key: SignerKey::generate(NAME, [9; 32]).unwrap(),
-            state: Arc::default(),
-        };
+        let database = FakeDatabase { key: SignerKey::generate(NAME, [9; 32]).unwrap(), state: Arc::default() };
         for number in 0..600 {
-            database.add(
-                "filler.test/x",
-                &format!("v1.0.{number}"),
-                "h1:zip",
-                "h1:mod",
-            );
+            database.add("filler.test/x", &format!("v1.0.{number}"), "h1:zip", "h1:mod");
         }
         database
     }
@@ -51,10 +43,7 @@ impl FakeDatabase {
 
     /// Another database with the same key and the same records, so far.
     pub(crate) fn fork(&self) -> FakeDatabase {
-        FakeDatabase {
-            key: self.key.clone(),
-            state: Arc::new(Mutex::new(self.state.lock().unwrap().clone())),
-        }
+        FakeDatabase { key: self.key.clone(), state: Arc::new(Mutex::new(self.state.lock().unwrap().clone())) }
     }
 
     /// Changes what a record says, long after it was signed.
@@ -68,20 +57,13 @@ impl FakeDatabase {
     }
 
     pub(crate) fn database(&self, url: &str) -> Database {
-        Database {
-            key: self.key.verifier(),
-            url: url.parse().unwrap(),
-        }
+        Database { key: self.key.verifier(), url: url.parse().unwrap() }
     }
 
     /// What lies at a path below the database's address.
     pub(crate) fn answer(&self, rest: &str) -> Option<Says> {
         let state = self.state.lock().unwrap();
-        let leaves: Vec<Hash> = state
-            .records
-            .iter()
-            .map(|(_, record)| leaf_hash(record.as_bytes()))
-            .collect();
+        let leaves: Vec<Hash> = state.records.iter().map(|(_, record)| leaf_hash(record.as_bytes())).collect();
         let head = self.head(&leaves[..state.shown.unwrap_or(leaves.len())]);
         let body = if rest == "supported" {
             Vec::new()
@@ -89,11 +71,7 @@ impl FakeDatabase {
             head.into_bytes()
         } else if let Some(wanted) = rest.strip_prefix("lookup/") {
             let number = state.records.iter().position(|(key, _)| key == wanted)?;
-            format!(
-                "{}{head}",
-                format_entry(number as u64, &state.records[number].1)
-            )
-            .into_bytes()
+            format!("{}{head}", format_entry(number as u64, &state.records[number].1)).into_bytes()
         } else {
             tile(&leaves, Tile::parse_sumdb(rest)?)?
         };
@@ -126,9 +104,7 @@ fn tile(leaves: &[Hash], tile: Tile) -> Option<Vec<u8>> {
     let TileKind::Hashes(level) = tile.kind else {
         return None;
     };
-    let span = usize::try_from(TILE_WIDTH)
-        .unwrap()
-        .checked_pow(u32::from(level))?;
+    let span = usize::try_from(TILE_WIDTH).unwrap().checked_pow(u32::from(level))?;
     let first = usize::try_from(tile.index * TILE_WIDTH).unwrap();
     let mut bytes = Vec::new();
     for hash in first..first + usize::from(tile.width) {

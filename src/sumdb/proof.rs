@@ -7,8 +7,8 @@ use futures_util::future::try_join_all;
 
 use crate::goproxy::{DatabaseSource, FetchError};
 use crate::tlog::{
-    FetchedTiles, HEIGHT, Hash, Head, ProofError, TILE_WIDTH, Tile, TileKind, TileReader as _,
-    TreeSize, VerifyingTiles, parse_hash_tile, tree_hash,
+    FetchedTiles, HEIGHT, Hash, Head, ProofError, TILE_WIDTH, Tile, TileKind, TileReader as _, TreeSize,
+    VerifyingTiles, parse_hash_tile, tree_hash,
 };
 
 /// Tiles of one database. What was proven is kept in memory and serves builds as well.
@@ -34,9 +34,7 @@ impl ProvenTiles {
     pub(super) fn new(source: DatabaseSource) -> ProvenTiles {
         let proven = moka::sync::Cache::builder()
             .max_capacity(PROVEN_BYTES)
-            .weigher(|path: &String, tile: &Bytes| {
-                u32::try_from(path.len() + tile.len() + 100).unwrap_or(u32::MAX)
-            })
+            .weigher(|path: &String, tile: &Bytes| u32::try_from(path.len() + tile.len() + 100).unwrap_or(u32::MAX))
             .build();
         ProvenTiles { source, proven }
     }
@@ -48,10 +46,7 @@ impl ProvenTiles {
         let slot = usize::try_from(slot).expect("less than 256");
         self.prove(head, number, |tiles| {
             let hashes = tiles.read_tile(0, index, width).map_err(Stop::from)?;
-            hashes
-                .get(slot)
-                .copied()
-                .ok_or_else(|| Stop::Wrong("no such entry".to_owned()))
+            hashes.get(slot).copied().ok_or_else(|| Stop::Wrong("no such entry".to_owned()))
         })
         .await
     }
@@ -74,19 +69,10 @@ impl ProvenTiles {
         }
         match self.source.get(&path).await {
             // A partial tile may be gone once the full one is there, which starts with it.
-            Err(FetchError::NotFound(_))
-                if u64::from(tile.width) < TILE_WIDTH && tile.kind != TileKind::Entries =>
-            {
-                let full = Tile {
-                    width: u16::try_from(TILE_WIDTH).expect("256"),
-                    ..tile
-                };
+            Err(FetchError::NotFound(_)) if u64::from(tile.width) < TILE_WIDTH && tile.kind != TileKind::Entries => {
+                let full = Tile { width: u16::try_from(TILE_WIDTH).expect("256"), ..tile };
                 let bytes = self.source.get(&full.sumdb_path()).await?;
-                Ok(bytes.slice(
-                    ..bytes
-                        .len()
-                        .min(usize::from(tile.width) * Hash::EMPTY_ROOT.0.len()),
-                ))
+                Ok(bytes.slice(..bytes.len().min(usize::from(tile.width) * Hash::EMPTY_ROOT.0.len())))
             }
             answer => answer,
         }
@@ -103,15 +89,9 @@ impl ProvenTiles {
         let mut fetched = Vec::new();
         let mut missing = likely(head.size, near);
         for _ in 0..ROUNDS {
-            for (tile, bytes) in
-                try_join_all(missing.into_iter().map(|tile| self.with_tile(tile))).await?
-            {
-                let hashes = parse_hash_tile(&bytes, tile.width).ok_or_else(|| {
-                    FetchError::Temporary(format!(
-                        "{}: not a tile of that width",
-                        tile.sumdb_path()
-                    ))
-                })?;
+            for (tile, bytes) in try_join_all(missing.into_iter().map(|tile| self.with_tile(tile))).await? {
+                let hashes = parse_hash_tile(&bytes, tile.width)
+                    .ok_or_else(|| FetchError::Temporary(format!("{}: not a tile of that width", tile.sumdb_path())))?;
                 tiles.insert(tile, hashes);
                 fetched.push((tile, bytes));
             }
@@ -131,9 +111,7 @@ impl ProvenTiles {
             }
             tiles = verifying.into_inner();
         }
-        Err(FetchError::Temporary(
-            "a proof of the checksum database needs too many tiles".to_owned(),
-        ))
+        Err(FetchError::Temporary("a proof of the checksum database needs too many tiles".to_owned()))
     }
 
     async fn with_tile(&self, tile: Tile) -> Result<(Tile, Bytes), FetchError> {
@@ -163,9 +141,7 @@ impl From<ProofError<Tile>> for Stop {
 
 fn error_text(error: &ProofError<Tile>) -> String {
     match error {
-        ProofError::Read(tile) | ProofError::WrongWidth(tile) | ProofError::WrongHash(tile) => {
-            tile.sumdb_path()
-        }
+        ProofError::Read(tile) | ProofError::WrongWidth(tile) | ProofError::WrongHash(tile) => tile.sumdb_path(),
         ProofError::OutOfRange => "no such entry or size".to_owned(),
     }
 }

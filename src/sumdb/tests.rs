@@ -10,10 +10,7 @@ use crate::store::TreeForms;
 
 fn store(data: &Path) -> Store {
     // No log is written to here, so no head has to be signed.
-    let forms = TreeForms {
-        accepted: Vec::new(),
-        claims: Vec::new(),
-    };
+    let forms = TreeForms { accepted: Vec::new(), claims: Vec::new() };
     Store::open(data, forms, Metrics::new()).unwrap()
 }
 
@@ -26,21 +23,11 @@ async fn passing_on(database: &FakeDatabase) -> FakeProxy {
 
 fn pass_on(proxy: &FakeProxy, database: &FakeDatabase) {
     let database = database.clone();
-    proxy.otherwise(move |path| {
-        database.answer(
-            path.strip_prefix("sumdb/")?
-                .strip_prefix(NAME)?
-                .strip_prefix('/')?,
-        )
-    });
+    proxy.otherwise(move |path| database.answer(path.strip_prefix("sumdb/")?.strip_prefix(NAME)?.strip_prefix('/')?));
 }
 
 fn sumdb(database: &FakeDatabase, proxy: &FakeProxy, store: &Store) -> SumDb {
-    SumDb::new(
-        database.database("http://127.0.0.1:9"),
-        proxy.client(),
-        store.clone(),
-    )
+    SumDb::new(database.database("http://127.0.0.1:9"), proxy.client(), store.clone())
 }
 
 async fn check(sumdb: &SumDb, version: &str, want: &str) {
@@ -75,16 +62,7 @@ async fn every_record_is_proven_under_growing_heads() {
     // An answer that lay in a cache comes with an older head.
     for size in [1, 255, 256, 512, 700] {
         database.show_head_of(size);
-        check(
-            &sumdb,
-            &format!("v1.0.{}", size - 1),
-            if size > 600 {
-                "h1:z h1:m"
-            } else {
-                "h1:zip h1:mod"
-            },
-        )
-        .await;
+        check(&sumdb, &format!("v1.0.{}", size - 1), if size > 600 { "h1:z h1:m" } else { "h1:zip h1:mod" }).await;
     }
     let tiles = proxy.asked("sumdb/sums.test/tile/8/0/000");
     assert_eq!(tiles, 1, "a proven tile is not fetched again");
@@ -97,10 +75,7 @@ async fn another_log_under_the_same_key_is_refused_and_both_heads_are_shown() {
     let store = store(data.path());
     let honest = FakeDatabase::new();
     let forked = honest.fork();
-    forked.rewrite(
-        7,
-        "filler.test/x v1.0.7 h1:evil\nfiller.test/x v1.0.7/go.mod h1:evil\n",
-    );
+    forked.rewrite(7, "filler.test/x v1.0.7 h1:evil\nfiller.test/x v1.0.7/go.mod h1:evil\n");
     let proxy = passing_on(&honest).await;
     check(&sumdb(&honest, &proxy, &store), "v1.0.1", "h1:zip h1:mod").await;
 
@@ -121,11 +96,7 @@ async fn another_log_under_the_same_key_is_refused_and_both_heads_are_shown() {
         let Err(FetchError::Security(detail)) = sumdb.sums("filler.test/x", "v1.0.9").await else {
             panic!("not refused")
         };
-        assert_eq!(
-            detail.matches("go.sum database tree").count(),
-            2,
-            "{detail}"
-        );
+        assert_eq!(detail.matches("go.sum database tree").count(), 2, "{detail}");
     }
     // The head that was believed first is still the one.
     pass_on(&proxy, &honest);
@@ -138,9 +109,7 @@ async fn a_record_that_is_not_in_the_log_is_refused() {
     let database = FakeDatabase::new();
     let proxy = passing_on(&database).await;
     let sumdb = sumdb(&database, &proxy, &store(data.path()));
-    let Some(Says::Body(honest)) = database.answer("lookup/filler.test/x@v1.0.5") else {
-        panic!("no record")
-    };
+    let Some(Says::Body(honest)) = database.answer("lookup/filler.test/x@v1.0.5") else { panic!("no record") };
     let honest = String::from_utf8(honest.to_vec()).unwrap();
     let path = "sumdb/sums.test/lookup/filler.test/x@v1.0.5";
     proxy.has(path, honest.replace("h1:zip", "h1:evil"));
@@ -173,9 +142,7 @@ async fn tiles_that_do_not_lead_to_the_root_prove_nothing() {
         proxy.has(path, garbage);
         check(&sumdb, "v1.0.5", "temporary").await;
     }
-    let Some(Says::Body(tile)) = database.answer("tile/8/0/000") else {
-        panic!("no tile")
-    };
+    let Some(Says::Body(tile)) = database.answer("tile/8/0/000") else { panic!("no tile") };
     proxy.has(path, tile);
     check(&sumdb, "v1.0.5", "h1:zip h1:mod").await;
     // Where a partial tile is gone, the full one begins with it.
@@ -194,11 +161,7 @@ async fn a_database_that_no_proxy_passes_on_is_asked_itself() {
     let (proxy, own) = (FakeProxy::start().await, FakeProxy::start().await);
     let answers = database.clone();
     own.otherwise(move |path| answers.answer(path));
-    let sumdb = SumDb::new(
-        database.database(&own.url),
-        proxy.client(),
-        store(data.path()),
-    );
+    let sumdb = SumDb::new(database.database(&own.url), proxy.client(), store(data.path()));
     check(&sumdb, "v1.0.5", "h1:zip h1:mod").await;
     // The proxies are not asked each time.
     check(&sumdb, "v1.0.6", "h1:zip h1:mod").await;
@@ -222,12 +185,6 @@ async fn builds_get_answers_that_all_have_one_head() {
     let asked = proxy.asked_in_all();
     assert_eq!(sumdb.answer("tile/8/0/000").await.unwrap().len(), 256 * 32);
     assert_eq!(proxy.asked_in_all(), asked, "it was proven before");
-    assert!(
-        sumdb
-            .answer("tile/8/99/000")
-            .await
-            .unwrap_err()
-            .is_not_found()
-    );
+    assert!(sumdb.answer("tile/8/99/000").await.unwrap_err().is_not_found());
     assert!(sumdb.answer("../latest").await.unwrap_err().is_not_found());
 }

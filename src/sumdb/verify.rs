@@ -15,11 +15,7 @@ impl Verify for SumDb {
         SumDb::name(self)
     }
 
-    fn check<'a>(
-        &'a self,
-        file: &'a VersionFile,
-        content: &'a Path,
-    ) -> BoxFuture<'a, Result<(), FetchError>> {
+    fn check<'a>(&'a self, file: &'a VersionFile, content: &'a Path) -> BoxFuture<'a, Result<(), FetchError>> {
         async move {
             let (module, version) = (file.module.as_str(), file.version.as_str());
             let path = content.to_owned();
@@ -58,22 +54,14 @@ impl Verify for SumDb {
             if rest == "latest" {
                 return Ok(self.inner.newest().await?.note.into());
             }
-            if let Some((module, version)) = rest
-                .strip_prefix("lookup/")
-                .and_then(|key| key.rsplit_once('@'))
-            {
-                let record = self
-                    .inner
-                    .record(&unescape(module), &unescape(version))
-                    .await?;
+            if let Some((module, version)) = rest.strip_prefix("lookup/").and_then(|key| key.rsplit_once('@')) {
+                let record = self.inner.record(&unescape(module), &unescape(version)).await?;
                 let entry = format_entry(record.number, &record.text);
                 return Ok((entry + &self.inner.newest().await?.note).into());
             }
             match Tile::parse_sumdb(rest) {
                 Some(tile) => self.inner.tiles.tile(tile).await,
-                None => Err(FetchError::NotFound(format!(
-                    "{rest:?} is nothing that a checksum database has"
-                ))),
+                None => Err(FetchError::NotFound(format!("{rest:?} is nothing that a checksum database has"))),
             }
         }
         .boxed()

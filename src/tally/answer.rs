@@ -89,23 +89,10 @@ impl View {
             .iter()
             .filter_map(|voter| {
                 let row = words.iter().find(|row| row.vkey == voter.vkey)?;
-                Some(PartyWord {
-                    voter: voter.clone(),
-                    number: row.number,
-                    word: row.word.clone(),
-                    at: row.at,
-                })
+                Some(PartyWord { voter: voter.clone(), number: row.number, word: row.word.clone(), at: row.at })
             })
             .collect();
-        View {
-            spec,
-            state,
-            record,
-            words,
-            waiting_for,
-            trouble,
-            absent,
-        }
+        View { spec, state, record, words, waiting_for, trouble, absent }
     }
 
     /// The answer to a wish for the record, if what is known is enough for one.
@@ -122,11 +109,7 @@ impl View {
                 Word::Sum { .. } => None,
             });
             let (class, party, number) = cannot?;
-            return Some(Answer::CannotBuild {
-                class,
-                party,
-                number,
-            });
+            return Some(Answer::CannotBuild { class, party, number });
         }
         if let Some(detail) = &self.absent {
             return Some(Answer::Absent(detail.clone()));
@@ -150,9 +133,7 @@ impl View {
             .words
             .iter()
             .filter_map(|word| match &word.word {
-                Word::Sum { size, sum } => {
-                    Some(format!("{} found {sum} ({size} bytes)", word.voter.name))
-                }
+                Word::Sum { size, sum } => Some(format!("{} found {sum} ({size} bytes)", word.voter.name)),
                 Word::CannotBuild(_) => None,
             })
             .collect();
@@ -195,11 +176,7 @@ pub enum Answer {
 
 impl Answer {
     pub(super) fn waiting_for(names: Vec<String>, detail: &str) -> Answer {
-        Answer::Waiting {
-            names,
-            detail: detail.to_owned(),
-            retry_after: 10,
-        }
+        Answer::Waiting { names, detail: detail.to_owned(), retry_after: 10 }
     }
 }
 

@@ -54,12 +54,7 @@ pub enum Settled {
 ///
 /// # Errors
 /// The database failed; nothing of the finding remains.
-pub fn settle(
-    tx: &mut Tx<'_>,
-    own: &Voter,
-    voters: &[Voter],
-    found: &Found,
-) -> anyhow::Result<Settled> {
+pub fn settle(tx: &mut Tx<'_>, own: &Voter, voters: &[Voter], found: &Found) -> anyhow::Result<Settled> {
     let spec = &found.claim.spec;
     if let Some(binary) = &found.binary {
         tx.put_binary(binary)?;
@@ -75,12 +70,7 @@ pub fn settle(
         let number = log::append_claim(tx, &found.claim)?;
         tx.put_word(
             spec,
-            &WordRow {
-                vkey: own.vkey.clone(),
-                number,
-                word: word.clone(),
-                at: found.claim.at.as_second(),
-            },
+            &WordRow { vkey: own.vkey.clone(), number, word: word.clone(), at: found.claim.at.as_second() },
         )?;
     }
     match tx.record(spec)? {
@@ -105,14 +95,8 @@ pub fn standings(words: &[WordRow], voters: &[Voter]) -> BTreeMap<String, Standi
     voters
         .iter()
         .map(|voter| {
-            let word = words
-                .iter()
-                .find(|row| row.vkey == voter.vkey)
-                .map(|row| row.word.clone());
-            let standing = Standing {
-                word,
-                quarantined: false,
-            };
+            let word = words.iter().find(|row| row.vkey == voter.vkey).map(|row| row.word.clone());
+            let standing = Standing { word, quarantined: false };
             (voter.name.clone(), standing)
         })
         .collect()
@@ -129,10 +113,7 @@ fn beside(row: &RecordRow, word: &Word) -> Settled {
 
 fn word_of(finding: &Finding) -> Word {
     match finding {
-        Finding::Built { size, sum } => Word::Sum {
-            size: *size,
-            sum: *sum,
-        },
+        Finding::Built { size, sum } => Word::Sum { size: *size, sum: *sum },
         Finding::CannotBuild { class, .. } => Word::CannotBuild(*class),
     }
 }

@@ -35,10 +35,7 @@ pub fn open_head(message: &[u8], key: &VerifierKey, origin: &str) -> Result<Head
     if head.origin == origin {
         Ok(head)
     } else {
-        Err(HeadError::OtherOrigin {
-            found: head.origin,
-            wanted: origin.to_owned(),
-        })
+        Err(HeadError::OtherOrigin { found: head.origin, wanted: origin.to_owned() })
     }
 }
 
@@ -57,8 +54,7 @@ impl Head {
             return malformed("it is longer than 16 KiB");
         }
         let mut lines = text.splitn(4, '\n');
-        let (Some(origin), Some(size), Some(root), Some(_)) =
-            (lines.next(), lines.next(), lines.next(), lines.next())
+        let (Some(origin), Some(size), Some(root), Some(_)) = (lines.next(), lines.next(), lines.next(), lines.next())
         else {
             return malformed("it has fewer than three lines");
         };
@@ -68,20 +64,13 @@ impl Head {
         let Some(size) = canonical_decimal(size).and_then(TreeSize::new) else {
             return malformed("its second line is no size up to 2^40");
         };
-        let Some(root) = decode_base64(root)
-            .and_then(|root| root.try_into().ok())
-            .map(Hash)
-        else {
+        let Some(root) = decode_base64(root).and_then(|root| root.try_into().ok()).map(Hash) else {
             return malformed("its third line is no base64 of 32 bytes");
         };
         if size == TreeSize::ZERO && root != Hash::EMPTY_ROOT {
             return malformed("its size is 0, but its root is not that of an empty log");
         }
-        Ok(Head {
-            origin: origin.to_owned(),
-            size,
-            root,
-        })
+        Ok(Head { origin: origin.to_owned(), size, root })
     }
 }
 
@@ -102,11 +91,7 @@ mod tests {
             let root = hash(&row["root"]);
             // Go signs a size of 0 with any root; ours cannot be read then.
             let sane = size > TreeSize::ZERO || root == Hash::EMPTY_ROOT;
-            let head = Head {
-                origin: SUMDB_ORIGIN.to_owned(),
-                size,
-                root,
-            };
+            let head = Head { origin: SUMDB_ORIGIN.to_owned(), size, root };
             assert_eq!(head.to_text(), text(&row["text"]));
             assert_eq!(Head::parse(&head.to_text()).ok(), sane.then_some(head));
         }
@@ -125,31 +110,17 @@ mod tests {
         ];
         for row in rows(&load("checkpoints"), "parse_tree") {
             let about = text(&row["about"]);
-            let input = if row.get("in_rule").is_some() {
-                vec![b'x'; 1_000_000]
-            } else {
-                input(row)
-            };
-            let head = String::from_utf8(input)
-                .ok()
-                .and_then(|text| Head::parse(&text).ok());
+            let input = if row.get("in_rule").is_some() { vec![b'x'; 1_000_000] } else { input(row) };
+            let head = String::from_utf8(input).ok().and_then(|text| Head::parse(&text).ok());
             let head = head.filter(|head| head.origin == SUMDB_ORIGIN);
             if stricter.contains(&about) {
-                assert_eq!(
-                    (head, &row["error"]),
-                    (None, &serde_json::Value::Null),
-                    "{about}"
-                );
+                assert_eq!((head, &row["error"]), (None, &serde_json::Value::Null), "{about}");
                 continue;
             }
             assert_eq!(head.is_some(), row["error"].is_null(), "{about}");
             if let Some(head) = head {
                 // Compared as bytes: one root is written with unused bits.
-                assert_eq!(
-                    (Some(head.size.get()), head.root),
-                    (row["size"].as_u64(), hash(&row["root"])),
-                    "{about}"
-                );
+                assert_eq!((Some(head.size.get()), head.root), (row["size"].as_u64(), hash(&row["root"])), "{about}");
             }
         }
     }
@@ -157,21 +128,12 @@ mod tests {
     #[test]
     fn a_head_counts_only_for_its_key_and_its_log() {
         let signer = SignerKey::generate("up.example", [3; 32]).unwrap();
-        let head = Head {
-            origin: SUMDB_ORIGIN.to_owned(),
-            size: TreeSize::new(1).unwrap(),
-            root: Hash([1; 32]),
-        };
+        let head = Head { origin: SUMDB_ORIGIN.to_owned(), size: TreeSize::new(1).unwrap(), root: Hash([1; 32]) };
         let note = sign_note(&head.to_text(), &[&signer]);
-        assert_eq!(
-            open_head(note.as_bytes(), &signer.verifier(), SUMDB_ORIGIN),
-            Ok(head)
-        );
+        assert_eq!(open_head(note.as_bytes(), &signer.verifier(), SUMDB_ORIGIN), Ok(head));
         let other = open_head(note.as_bytes(), &signer.verifier(), "up.example/log");
         assert!(matches!(other, Err(HeadError::OtherOrigin { .. })));
-        let stranger = SignerKey::generate("up.example", [4; 32])
-            .unwrap()
-            .verifier();
+        let stranger = SignerKey::generate("up.example", [4; 32]).unwrap().verifier();
         let unknown = open_head(note.as_bytes(), &stranger, SUMDB_ORIGIN);
         assert_eq!(unknown, Err(HeadError::Note(NoteError::Unverified)));
     }

@@ -44,27 +44,18 @@ impl CompactRange {
         // A set bit of the old size is a subtree that waits for its right half.
         let pairs = u8::try_from(number.trailing_ones()).expect("at most 64");
         for level in 1..=pairs {
-            let left = self
-                .hashes
-                .pop()
-                .expect("one hash for each bit set in the size");
+            let left = self.hashes.pop().expect("one hash for each bit set in the size");
             hash = node_hash(&left, &hash);
             complete(level, number >> level, hash);
         }
         self.hashes.push(hash);
-        self.size = TreeSize::new(number + 1)
-            .expect("nobody appends 2^40 entries: at 20,000 a second it takes a year");
+        self.size = TreeSize::new(number + 1).expect("nobody appends 2^40 entries: at 20,000 a second it takes a year");
     }
 
     /// The root of the tree as it is now.
     pub fn root(&self) -> Hash {
         // The smallest subtree is hashed first: RFC 6962 splits at the largest power of two.
-        self.hashes
-            .iter()
-            .rev()
-            .copied()
-            .reduce(|right, left| node_hash(&left, &right))
-            .unwrap_or(Hash::EMPTY_ROOT)
+        self.hashes.iter().rev().copied().reduce(|right, left| node_hash(&left, &right)).unwrap_or(Hash::EMPTY_ROOT)
     }
 }
 

@@ -34,12 +34,9 @@ pub fn parse_lookup(answer: &[u8]) -> Result<(u64, String, &[u8]), EntryError> {
     if answer.len() > LOOKUP_LIMIT_BYTES {
         return Err(EntryError::Lookup("it is longer than 64 KiB"));
     }
-    let (line, rest) =
-        split_line(answer).ok_or(EntryError::Lookup("it has no line with a number"))?;
-    let number =
-        entry_number(line).ok_or(EntryError::Lookup("its first line is no entry number"))?;
-    let (text, head) =
-        split_text(rest).ok_or(EntryError::Lookup("no blank line follows the entry"))?;
+    let (line, rest) = split_line(answer).ok_or(EntryError::Lookup("it has no line with a number"))?;
+    let number = entry_number(line).ok_or(EntryError::Lookup("its first line is no entry number"))?;
+    let (text, head) = split_text(rest).ok_or(EntryError::Lookup("no blank line follows the entry"))?;
     let text = std::str::from_utf8(text).ok().filter(|text| is_text(text));
     let text = text.ok_or(EntryError::Lookup("the entry is no text"))?;
     Ok((number, text.to_owned(), head))
@@ -83,12 +80,7 @@ pub fn parse_data_tile(tile: &[u8], first: u64) -> Result<Vec<&[u8]>, EntryError
 
 /// Reads an entry bundle of C2SP tlog-tiles: each entry its length in two bytes, big-endian, and its bytes.
 pub fn parse_entry_bundle(bundle: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
-    let malformed = |number: usize, reason| {
-        Err(EntryError::Tile {
-            number: number as u64,
-            reason,
-        })
-    };
+    let malformed = |number: usize, reason| Err(EntryError::Tile { number: number as u64, reason });
     if bundle.len() > BUNDLE_LIMIT_BYTES {
         return malformed(0, "the tile is longer than 4 MiB");
     }
@@ -101,8 +93,7 @@ pub fn parse_entry_bundle(bundle: &[u8]) -> Result<Vec<&[u8]>, EntryError> {
         let Some((length, after)) = rest.split_first_chunk::<2>() else {
             return malformed(entries.len(), "its length is cut off");
         };
-        let Some((entry, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))
-        else {
+        let Some((entry, after)) = after.split_at_checked(usize::from(u16::from_be_bytes(*length))) else {
             return malformed(entries.len(), "it is cut off");
         };
         entries.push(entry);
@@ -173,11 +164,7 @@ mod tests {
             }
             assert_eq!(parsed.is_ok(), row["error"].is_null(), "{about}");
             if let Ok((number, entry, rest)) = parsed {
-                assert_eq!(
-                    (Some(number), entry.as_str()),
-                    (row["id"].as_u64(), text(&row["text"])),
-                    "{about}"
-                );
+                assert_eq!((Some(number), entry.as_str()), (row["id"].as_u64(), text(&row["text"])), "{about}");
                 let wanted = match row["rest_base64"].as_str() {
                     Some(rest) => data_encoding::BASE64.decode(rest.as_bytes()).unwrap(),
                     None => text(&row["rest"]).into(),
@@ -195,30 +182,14 @@ mod tests {
     #[test]
     fn data_tiles_are_read_with_and_without_numbers() {
         let with = b"256\na b\n\n257\nc\n\n".as_slice();
-        assert_eq!(
-            parse_data_tile(with, 256).unwrap(),
-            [b"a b\n".as_slice(), b"c\n"]
-        );
-        assert_eq!(
-            parse_data_tile(b"a b\n\nc\n\n", 256).unwrap(),
-            [b"a b\n".as_slice(), b"c\n"]
-        );
+        assert_eq!(parse_data_tile(with, 256).unwrap(), [b"a b\n".as_slice(), b"c\n"]);
+        assert_eq!(parse_data_tile(b"a b\n\nc\n\n", 256).unwrap(), [b"a b\n".as_slice(), b"c\n"]);
         assert_eq!(parse_data_tile(b"", 0).unwrap(), Vec::<&[u8]>::new());
         // An entry that looks like its own number.
         let odd = parse_data_tile(b"7\n\nc\n\n", 7).unwrap();
         assert_eq!(odd, [b"7\n".as_slice(), b"c\n"]);
-        for broken in [
-            "256\na\n\n258\nc\n\n",
-            "256\na\n\nc\n\n",
-            "256\na\n",
-            "a\n\nb",
-            "a\tb\n\n",
-            "256\n\n256\n",
-        ] {
-            assert!(
-                parse_data_tile(broken.as_bytes(), 256).is_err(),
-                "{broken:?}"
-            );
+        for broken in ["256\na\n\n258\nc\n\n", "256\na\n\nc\n\n", "256\na\n", "a\n\nb", "a\tb\n\n", "256\n\n256\n"] {
+            assert!(parse_data_tile(broken.as_bytes(), 256).is_err(), "{broken:?}");
         }
         assert!(parse_data_tile(&b"a\n\n".repeat(257), 0).is_err());
         assert!(parse_data_tile(&vec![b'a'; BUNDLE_LIMIT_BYTES + 1], 0).is_err());

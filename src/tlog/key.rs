@@ -46,10 +46,7 @@ impl VerifierKey {
     /// If no key may have such a name; origins derived from a key's name are always fine.
     #[must_use]
     pub fn as_name(&self, name: &str) -> VerifierKey {
-        assert!(
-            is_name(name),
-            "a key name is not empty and has no spaces and no +"
-        );
+        assert!(is_name(name), "a key name is not empty and has no spaces and no +");
         VerifierKey::new(name.to_owned(), self.key)
     }
 
@@ -75,17 +72,11 @@ impl FromStr for VerifierKey {
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let (name, id, public) = parse(text)?;
         if id != key_id(name, &public) {
-            return Err(KeyError(
-                "the verifier key's number does not fit its name and key",
-            ));
+            return Err(KeyError("the verifier key's number does not fit its name and key"));
         }
-        let key = VerifyingKey::from_bytes(&public)
-            .map_err(|_| KeyError("the verifier key is no Ed25519 public key"))?;
-        Ok(VerifierKey {
-            name: name.to_owned(),
-            id,
-            key,
-        })
+        let key =
+            VerifyingKey::from_bytes(&public).map_err(|_| KeyError("the verifier key is no Ed25519 public key"))?;
+        Ok(VerifierKey { name: name.to_owned(), id, key })
     }
 }
 
@@ -93,13 +84,7 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = [ALGORITHM; 33];
         bytes[1..].copy_from_slice(self.key.as_bytes());
-        write!(
-            f,
-            "{}+{:08x}+{}",
-            self.name,
-            self.id,
-            BASE64.encode_display(&bytes)
-        )
+        write!(f, "{}+{:08x}+{}", self.name, self.id, BASE64.encode_display(&bytes))
     }
 }
 
@@ -137,14 +122,9 @@ impl SignerKey {
     pub fn generate(name: &str, seed: [u8; 32]) -> Result<SignerKey, KeyError> {
         let seed = Zeroizing::new(seed);
         if !is_name(name) {
-            return Err(KeyError(
-                "a key name is not empty and has no spaces and no +",
-            ));
+            return Err(KeyError("a key name is not empty and has no spaces and no +"));
         }
-        Ok(SignerKey::new(
-            name.to_owned(),
-            SigningKey::from_bytes(&seed),
-        ))
+        Ok(SignerKey::new(name.to_owned(), SigningKey::from_bytes(&seed)))
     }
 
     pub fn name(&self) -> &str {
@@ -152,11 +132,7 @@ impl SignerKey {
     }
 
     pub fn verifier(&self) -> VerifierKey {
-        VerifierKey {
-            name: self.name.clone(),
-            id: self.id,
-            key: self.key.verifying_key(),
-        }
+        VerifierKey { name: self.name.clone(), id: self.id, key: self.key.verifying_key() }
     }
 
     /// The same key pair under another name.
@@ -165,10 +141,7 @@ impl SignerKey {
     /// If no key may have such a name; origins derived from a key's name are always fine.
     #[must_use]
     pub fn as_name(&self, name: &str) -> SignerKey {
-        assert!(
-            is_name(name),
-            "a key name is not empty and has no spaces and no +"
-        );
+        assert!(is_name(name), "a key name is not empty and has no spaces and no +");
         SignerKey::new(name.to_owned(), self.key.clone())
     }
 
@@ -177,9 +150,7 @@ impl SignerKey {
         let mut bytes = Zeroizing::new([ALGORITHM; 33]);
         bytes[1..].copy_from_slice(self.key.as_bytes());
         // Room for all of it at once: a String that grows leaves copies of the secret behind.
-        let mut text = Zeroizing::new(String::with_capacity(
-            SIGNER_PREFIX.len() + self.name.len() + 54,
-        ));
+        let mut text = Zeroizing::new(String::with_capacity(SIGNER_PREFIX.len() + self.name.len() + 54));
         text.push_str(SIGNER_PREFIX);
         text.push_str(&self.name);
         text.push_str(&format!("+{:08x}+", self.id));
@@ -205,15 +176,11 @@ impl FromStr for SignerKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let text = text
-            .strip_prefix(SIGNER_PREFIX)
-            .ok_or(KeyError("a signer key starts with PRIVATE+KEY+"))?;
+        let text = text.strip_prefix(SIGNER_PREFIX).ok_or(KeyError("a signer key starts with PRIVATE+KEY+"))?;
         let (name, id, seed) = parse(text)?;
         let signer = SignerKey::new(name.to_owned(), SigningKey::from_bytes(&seed));
         if signer.id != id {
-            return Err(KeyError(
-                "the signer key's number does not fit its name and key",
-            ));
+            return Err(KeyError("the signer key's number does not fit its name and key"));
         }
         Ok(signer)
     }
@@ -247,29 +214,20 @@ fn parse(text: &str) -> Result<(&str, u32, Zeroizing<[u8; 32]>), KeyError> {
     let text = text.trim_end_matches(['\r', '\n']);
     let mut parts = text.splitn(3, '+');
     let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(KeyError(
-            "a key has three parts joined by +: name, number, key",
-        ));
+        return Err(KeyError("a key has three parts joined by +: name, number, key"));
     };
     if !is_name(name) {
-        return Err(KeyError(
-            "a key name is not empty and has no spaces and no +",
-        ));
+        return Err(KeyError("a key name is not empty and has no spaces and no +"));
     }
     if id.len() != 8 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(KeyError("the number of a key is eight hexadecimal digits"));
     }
-    let id = u32::from_str_radix(id, 16)
-        .map_err(|_| KeyError("the number of a key is eight hexadecimal digits"))?;
-    let bytes = BASE64
-        .decode(key.as_bytes())
-        .map_err(|_| KeyError("the last part of a key is base64"))?;
+    let id = u32::from_str_radix(id, 16).map_err(|_| KeyError("the number of a key is eight hexadecimal digits"))?;
+    let bytes = BASE64.decode(key.as_bytes()).map_err(|_| KeyError("the last part of a key is base64"))?;
     let bytes = Zeroizing::new(bytes);
     match bytes.split_first() {
         Some((&ALGORITHM, key)) => {
-            let key = key
-                .try_into()
-                .map_err(|_| KeyError("an Ed25519 key has 32 bytes"))?;
+            let key = key.try_into().map_err(|_| KeyError("an Ed25519 key has 32 bytes"))?;
             Ok((name, id, Zeroizing::new(key)))
         }
         _ => Err(KeyError("the key is of an algorithm other than Ed25519")),
@@ -287,16 +245,11 @@ mod tests {
     #[test]
     fn keys_of_known_seeds_have_gos_texts() {
         for row in rows(&load("note"), "keys") {
-            let seed = data_encoding::HEXLOWER
-                .decode(text(&row["seed_hex"]).as_bytes())
-                .unwrap();
+            let seed = data_encoding::HEXLOWER.decode(text(&row["seed_hex"]).as_bytes()).unwrap();
             let signer = SignerKey::generate(text(&row["name"]), seed.try_into().unwrap()).unwrap();
             assert_eq!(*signer.to_text(), text(&row["signer_key"]));
             assert_eq!(signer.verifier().to_string(), text(&row["verifier_key"]));
-            assert_eq!(
-                format!("{:08x}", signer.verifier().key_id()),
-                text(&row["key_hash"])
-            );
+            assert_eq!(format!("{:08x}", signer.verifier().key_id()), text(&row["key_hash"]));
             assert!(!format!("{signer:?}").contains("PRIVATE"));
         }
     }
@@ -310,10 +263,7 @@ mod tests {
             };
             let key = input.parse::<VerifierKey>();
             // Go takes line ends anywhere in the base64, and notices a bad point only when it verifies.
-            let stricter = [
-                "newline inside the base64",
-                "key that is not a point of the curve",
-            ];
+            let stricter = ["newline inside the base64", "key that is not a point of the curve"];
             if stricter.contains(&text(&row["about"])) {
                 assert!(key.is_err());
                 continue;
@@ -338,10 +288,7 @@ mod tests {
         assert_eq!(log.verifier(), signer.verifier().as_name("up.example/log"));
         assert_ne!(log.verifier(), signer.verifier());
         assert!(signer.verifier().verify(b"text", &log.sign(b"text")));
-        assert_eq!(
-            log.to_text().parse::<SignerKey>().unwrap().verifier(),
-            log.verifier()
-        );
+        assert_eq!(log.to_text().parse::<SignerKey>().unwrap().verifier(), log.verifier());
     }
 
     proptest! {

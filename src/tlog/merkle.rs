@@ -36,9 +36,8 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
 impl Hash {
     /// The root of a tree without entries: SHA-256 of nothing.
     pub const EMPTY_ROOT: Hash = Hash([
-        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
-        0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
-        0xb8, 0x55,
+        0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae,
+        0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
     ]);
 }
 
@@ -84,11 +83,7 @@ impl TreeSize {
 
     /// None beyond [`MAX_SIZE`].
     pub const fn new(size: u64) -> Option<TreeSize> {
-        if size <= MAX_SIZE {
-            Some(TreeSize(size))
-        } else {
-            None
-        }
+        if size <= MAX_SIZE { Some(TreeSize(size)) } else { None }
     }
 
     pub const fn get(self) -> u64 {
@@ -147,11 +142,7 @@ pub fn check_inclusion(
         node >>= 1;
         last >>= 1;
     }
-    if last == 0 && hash == *root {
-        Ok(())
-    } else {
-        Err(CheckError::Invalid)
-    }
+    if last == 0 && hash == *root { Ok(()) } else { Err(CheckError::Invalid) }
 }
 
 /// Checks that the tree of size `old` and `old_root` is how the tree of size `new` and `new_root` began.
@@ -168,11 +159,7 @@ pub fn check_consistency(
         return Err(CheckError::OutOfRange);
     }
     if old == new {
-        return if proof.is_empty() && old_root == new_root {
-            Ok(())
-        } else {
-            Err(CheckError::Invalid)
-        };
+        return if proof.is_empty() && old_root == new_root { Ok(()) } else { Err(CheckError::Invalid) };
     }
     let mut node = old.0 - 1;
     let mut last = new.0 - 1;
@@ -181,11 +168,7 @@ pub fn check_consistency(
     last >>= shared;
 
     // Where the old tree is one complete subtree its root is where the proof begins; else the proof brings that hash.
-    let (first, rest) = if node == 0 {
-        (old_root, proof)
-    } else {
-        proof.split_first().ok_or(CheckError::Invalid)?
-    };
+    let (first, rest) = if node == 0 { (old_root, proof) } else { proof.split_first().ok_or(CheckError::Invalid)? };
     let mut old_hash = *first;
     let mut new_hash = *first;
     for sibling in rest {
@@ -205,11 +188,7 @@ pub fn check_consistency(
         node >>= 1;
         last >>= 1;
     }
-    if last == 0 && old_hash == *old_root && new_hash == *new_root {
-        Ok(())
-    } else {
-        Err(CheckError::Invalid)
-    }
+    if last == 0 && old_hash == *old_root && new_hash == *new_root { Ok(()) } else { Err(CheckError::Invalid) }
 }
 
 #[cfg(test)]
@@ -223,18 +202,12 @@ mod tests {
         for (number, row) in (0..).zip(rows(&vectors, "leaves")) {
             assert_eq!(text(&row["text"]), leaf_text(number));
         }
-        for row in rows(&vectors, "leaves")
-            .iter()
-            .chain(rows(&vectors, "other_leaf_hashes"))
-        {
+        for row in rows(&vectors, "leaves").iter().chain(rows(&vectors, "other_leaf_hashes")) {
             assert_eq!(leaf_hash(text(&row["text"]).as_bytes()), hash(&row["hash"]));
         }
         // The space before the newline of an ordinary record counts.
         let record = "github.com/mjl-/gobuild v0.0.8 / linux amd64 go1.14.1 12345678 0N7e6zxGtHCObqNBDA_mXKv7-A9M \n";
-        assert_eq!(
-            leaf_hash(record.as_bytes()).to_string(),
-            "6aF9vg4g9SAWeTPKc7hf6Vqb0+1lC2l43hnUAHnNmPo="
-        );
+        assert_eq!(leaf_hash(record.as_bytes()).to_string(), "6aF9vg4g9SAWeTPKc7hf6Vqb0+1lC2l43hnUAHnNmPo=");
     }
 
     #[test]
@@ -255,21 +228,13 @@ mod tests {
     #[test]
     fn inclusion_is_judged_as_by_go() {
         for row in rows(&load("tlog"), "inclusion_checks") {
-            let (size, number) = (
-                row["size"].as_u64().and_then(TreeSize::new),
-                row["index"].as_u64(),
-            );
+            let (size, number) = (row["size"].as_u64().and_then(TreeSize::new), row["index"].as_u64());
             let (Some(size), Some(number)) = (size, number) else {
                 assert!(!row["error"].is_null(), "{row}");
                 continue;
             };
-            let checked = check_inclusion(
-                &hashes(&row["proof"]),
-                size,
-                &hash(&row["root"]),
-                number,
-                &hash(&row["leaf"]),
-            );
+            let checked =
+                check_inclusion(&hashes(&row["proof"]), size, &hash(&row["root"]), number, &hash(&row["leaf"]));
             assert_eq!(checked.is_ok(), row["error"].is_null(), "{row}");
         }
     }
@@ -277,10 +242,8 @@ mod tests {
     #[test]
     fn consistency_is_judged_as_by_go() {
         for row in rows(&load("tlog"), "consistency_checks") {
-            let (size, old) = (
-                row["size"].as_u64().and_then(TreeSize::new),
-                row["old"].as_u64().and_then(TreeSize::new),
-            );
+            let (size, old) =
+                (row["size"].as_u64().and_then(TreeSize::new), row["old"].as_u64().and_then(TreeSize::new));
             let (Some(size), Some(old)) = (size, old) else {
                 assert!(!row["error"].is_null(), "{row}");
                 continue;

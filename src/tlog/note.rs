@@ -18,9 +18,7 @@ const SIGNATURE_PREFIX: &str = "— ";
 static LENIENT_BASE64: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = BASE64.specification();
     specification.check_trailing_bits = false;
-    specification
-        .encoding()
-        .expect("standard base64 with one check less")
+    specification.encoding().expect("standard base64 with one check less")
 });
 
 pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
@@ -67,35 +65,23 @@ pub fn open_note(message: &[u8], known: &[VerifierKey]) -> Result<Note, NoteErro
     if message.len() > NOTE_LIMIT_BYTES {
         return Err(NoteError::Malformed("it is longer than 16 KiB"));
     }
-    let message =
-        std::str::from_utf8(message).map_err(|_| NoteError::Malformed("it is not UTF-8"))?;
+    let message = std::str::from_utf8(message).map_err(|_| NoteError::Malformed("it is not UTF-8"))?;
     if message.bytes().any(|byte| byte < b' ' && byte != b'\n') {
         return Err(NoteError::Malformed("it has control characters"));
     }
-    let blank = message.rfind("\n\n").ok_or(NoteError::Malformed(
-        "no blank line separates text and signatures",
-    ))?;
+    let blank = message.rfind("\n\n").ok_or(NoteError::Malformed("no blank line separates text and signatures"))?;
     let (text, lines) = (&message[..=blank], &message[blank + 2..]);
-    let lines = lines
-        .strip_suffix('\n')
-        .ok_or(NoteError::Malformed("its last line is no signature line"))?;
+    let lines = lines.strip_suffix('\n').ok_or(NoteError::Malformed("its last line is no signature line"))?;
 
-    let mut note = Note {
-        text: text.to_owned(),
-        signatures: Vec::new(),
-        unverified: Vec::new(),
-    };
+    let mut note = Note { text: text.to_owned(), signatures: Vec::new(), unverified: Vec::new() };
     let mut strangers = Vec::new();
     for (count, line) in lines.split('\n').enumerate() {
         if count == SIGNATURE_LIMIT {
             return Err(NoteError::Malformed("it has more than 100 signatures"));
         }
-        let signature = parse_signature(line).ok_or(NoteError::Malformed(
-            "a line after the blank one is no signature",
-        ))?;
-        let mut keys = known
-            .iter()
-            .filter(|key| key.key_id() == signature.key_id && key.name() == signature.name);
+        let signature =
+            parse_signature(line).ok_or(NoteError::Malformed("a line after the blank one is no signature"))?;
+        let mut keys = known.iter().filter(|key| key.key_id() == signature.key_id && key.name() == signature.name);
         match (keys.next(), keys.next()) {
             (None, _) => {
                 if !strangers.contains(&line) {
@@ -104,42 +90,25 @@ pub fn open_note(message: &[u8], known: &[VerifierKey]) -> Result<Note, NoteErro
                 }
             }
             (Some(_), Some(_)) => {
-                return Err(NoteError::AmbiguousKey {
-                    name: signature.name,
-                    key_id: signature.key_id,
-                });
+                return Err(NoteError::AmbiguousKey { name: signature.name, key_id: signature.key_id });
             }
             (Some(key), None) => {
-                if note
-                    .signatures
-                    .iter()
-                    .any(|seen| (seen.key_id, &seen.name) == (signature.key_id, &signature.name))
-                {
+                if note.signatures.iter().any(|seen| (seen.key_id, &seen.name) == (signature.key_id, &signature.name)) {
                     continue;
                 }
                 if !key.verify(text.as_bytes(), &signature.bytes) {
-                    return Err(NoteError::InvalidSignature {
-                        name: signature.name,
-                        key_id: signature.key_id,
-                    });
+                    return Err(NoteError::InvalidSignature { name: signature.name, key_id: signature.key_id });
                 }
                 note.signatures.push(signature);
             }
         }
     }
-    if note.signatures.is_empty() {
-        Err(NoteError::Unverified)
-    } else {
-        Ok(note)
-    }
+    if note.signatures.is_empty() { Err(NoteError::Unverified) } else { Ok(note) }
 }
 
 /// Signs a text that ends with a newline. The signatures stand in the order of the signers.
 pub fn sign_note(text: &str, signers: &[&SignerKey]) -> String {
-    debug_assert!(
-        text.ends_with('\n'),
-        "the text of a note ends with a newline"
-    );
+    debug_assert!(text.ends_with('\n'), "the text of a note ends with a newline");
     let mut note = String::with_capacity(text.len() + 1 + signers.len() * 160);
     note.push_str(text);
     note.push('\n');
@@ -182,11 +151,7 @@ mod tests {
             let bytes = decode_base64(text(&row["base64"])).unwrap();
             let (key_id, bytes) = bytes.split_first_chunk().unwrap();
             let (name, bytes) = (text(&row["name"]).to_owned(), bytes.to_vec());
-            Signature {
-                name,
-                key_id: u32::from_be_bytes(*key_id),
-                bytes,
-            }
+            Signature { name, key_id: u32::from_be_bytes(*key_id), bytes }
         })
         .collect()
     }
@@ -194,10 +159,7 @@ mod tests {
     #[test]
     fn notes_are_opened_as_by_go() {
         for row in rows(&load("note"), "open") {
-            let known: Result<Vec<VerifierKey>, _> = rows(row, "known")
-                .iter()
-                .map(|key| text(key).parse())
-                .collect();
+            let known: Result<Vec<VerifierKey>, _> = rows(row, "known").iter().map(|key| text(key).parse()).collect();
             let Ok(known) = known else {
                 assert_eq!(text(&row["about"]), "key that is not a point of the curve");
                 continue;
@@ -226,19 +188,12 @@ mod tests {
             if row.get("have").is_some() || !text(&row["in"]).ends_with('\n') {
                 continue;
             }
-            let signers: Vec<SignerKey> = rows(row, "signers")
-                .iter()
-                .map(|key| text(key).parse().unwrap())
-                .collect();
+            let signers: Vec<SignerKey> = rows(row, "signers").iter().map(|key| text(key).parse().unwrap()).collect();
             // Go drops the second signature by one key; we have no use for that either.
             if text(&row["about"]) == "one key twice" {
                 continue;
             }
-            assert_eq!(
-                sign_note(text(&row["in"]), &signers.iter().collect::<Vec<_>>()),
-                text(&row["out"]),
-                "{row}"
-            );
+            assert_eq!(sign_note(text(&row["in"]), &signers.iter().collect::<Vec<_>>()), text(&row["out"]), "{row}");
         }
     }
 
@@ -247,10 +202,7 @@ mod tests {
         let signer = SignerKey::generate("up.example", [3; 32]).unwrap();
         for (length, fits) in [(16_000, true), (17_000, false)] {
             let note = sign_note(&format!("{}\n", "x".repeat(length)), &[&signer]);
-            assert_eq!(
-                open_note(note.as_bytes(), &[signer.verifier()]).is_ok(),
-                fits
-            );
+            assert_eq!(open_note(note.as_bytes(), &[signer.verifier()]).is_ok(), fits);
         }
     }
 

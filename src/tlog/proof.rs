@@ -43,15 +43,8 @@ impl TileReader for FetchedTiles {
     type Error = Tile;
 
     fn read_tile(&mut self, level: u8, index: u64, width: u16) -> Result<Vec<Hash>, Tile> {
-        let missing = Tile {
-            kind: TileKind::Hashes(level),
-            index,
-            width,
-        };
-        let hashes = self
-            .tiles
-            .get(&(level, index))
-            .and_then(|hashes| hashes.get(..usize::from(width)));
+        let missing = Tile { kind: TileKind::Hashes(level), index, width };
+        let hashes = self.tiles.get(&(level, index)).and_then(|hashes| hashes.get(..usize::from(width)));
         hashes.map(<[Hash]>::to_vec).ok_or(missing)
     }
 }
@@ -72,10 +65,7 @@ pub enum ProofError<E> {
 }
 
 /// The root of the tree of this size.
-pub fn tree_hash<R: TileReader>(
-    reader: &mut R,
-    size: TreeSize,
-) -> Result<Hash, ProofError<R::Error>> {
+pub fn tree_hash<R: TileReader>(reader: &mut R, size: TreeSize) -> Result<Hash, ProofError<R::Error>> {
     Tree::new(reader, size).range(0, size.get())
 }
 
@@ -145,11 +135,7 @@ pub(super) fn partial_tiles(size: TreeSize) -> impl Iterator<Item = Tile> {
         let nodes = size.get() >> (u32::from(level) * u32::from(HEIGHT));
         let width = nodes % super::TILE_WIDTH;
         let width = u16::try_from(width).expect("less than 256");
-        (width > 0).then_some(Tile {
-            kind: TileKind::Hashes(level),
-            index: nodes / super::TILE_WIDTH,
-            width,
-        })
+        (width > 0).then_some(Tile { kind: TileKind::Hashes(level), index: nodes / super::TILE_WIDTH, width })
     })
 }
 
@@ -177,11 +163,7 @@ struct Tree<'a, R> {
 
 impl<'a, R: TileReader> Tree<'a, R> {
     fn new(reader: &'a mut R, size: TreeSize) -> Self {
-        Tree {
-            reader,
-            size,
-            tiles: HashMap::new(),
-        }
+        Tree { reader, size, tiles: HashMap::new() }
     }
 
     /// The root of the entries from `begin` to `end`, as if they were a tree: `begin` is a multiple of the largest power
@@ -200,8 +182,7 @@ impl<'a, R: TileReader> Tree<'a, R> {
 
     /// The root of a complete subtree of `2^level` entries.
     fn subtree(&mut self, level: u32, index: u64) -> Result<Hash, ProofError<R::Error>> {
-        let tile_level =
-            u8::try_from(level / u32::from(HEIGHT)).expect("levels of 2^40 entries end at 40");
+        let tile_level = u8::try_from(level / u32::from(HEIGHT)).expect("levels of 2^40 entries end at 40");
         // Its hashes at the tile's level: 1, 2, … 128, all in one tile.
         let within = level % u32::from(HEIGHT);
         let first = index << within;
@@ -212,16 +193,9 @@ impl<'a, R: TileReader> Tree<'a, R> {
 
     fn tile(&mut self, level: u8, index: u64) -> Result<&[Hash], ProofError<R::Error>> {
         let kind = TileKind::Hashes(level);
-        let tile = Tile {
-            kind,
-            index,
-            width: Tile::widest_at(kind, index, self.size),
-        };
+        let tile = Tile { kind, index, width: Tile::widest_at(kind, index, self.size) };
         if !self.tiles.contains_key(&(level, index)) {
-            let hashes = self
-                .reader
-                .read_tile(level, index, tile.width)
-                .map_err(ProofError::Read)?;
+            let hashes = self.reader.read_tile(level, index, tile.width).map_err(ProofError::Read)?;
             if hashes.len() != usize::from(tile.width) {
                 return Err(ProofError::WrongWidth(tile));
             }
@@ -253,24 +227,13 @@ mod tests {
         let vectors = load("tlog");
         let mut tree = MemoryTree::new(66_000);
         for (number, root) in (0..).zip(rows(&vectors, "roots")) {
-            assert_eq!(
-                tree_hash(&mut tree, TreeSize::new(number).unwrap()).unwrap(),
-                hash(root)
-            );
+            assert_eq!(tree_hash(&mut tree, TreeSize::new(number).unwrap()).unwrap(), hash(root));
         }
         for row in rows(&vectors, "large_roots") {
-            assert_eq!(
-                tree_hash(&mut tree, size(&row["size"])).unwrap(),
-                hash(&row["root"])
-            );
+            assert_eq!(tree_hash(&mut tree, size(&row["size"])).unwrap(), hash(&row["root"]));
         }
         for row in rows(&vectors, "inclusion") {
-            let proof = inclusion_proof(
-                &mut tree,
-                size(&row["size"]),
-                row["index"].as_u64().unwrap(),
-            )
-            .unwrap();
+            let proof = inclusion_proof(&mut tree, size(&row["size"]), row["index"].as_u64().unwrap()).unwrap();
             assert_eq!(proof, hashes(&row["proof"]), "{row}");
         }
         for row in rows(&vectors, "consistency") {
@@ -282,18 +245,10 @@ mod tests {
             let TileKind::Hashes(level) = tile.kind else {
                 continue;
             };
-            let bytes: Vec<u8> = tree
-                .read_tile(level, tile.index, tile.width)
-                .unwrap()
-                .iter()
-                .flat_map(|h| h.0)
-                .collect();
+            let bytes: Vec<u8> =
+                tree.read_tile(level, tile.index, tile.width).unwrap().iter().flat_map(|h| h.0).collect();
             let digest = <sha2::Sha256 as sha2::Digest>::digest(bytes);
-            assert_eq!(
-                data_encoding::HEXLOWER.encode(&digest),
-                text(&row["sha256_hex"]),
-                "{row}"
-            );
+            assert_eq!(data_encoding::HEXLOWER.encode(&digest), text(&row["sha256_hex"]), "{row}");
         }
     }
 
@@ -301,26 +256,11 @@ mod tests {
     fn senseless_questions_have_no_proof() {
         let mut tree = MemoryTree::new(5);
         let at = |number| TreeSize::new(number).unwrap();
-        assert!(matches!(
-            inclusion_proof(&mut tree, at(5), 5),
-            Err(ProofError::OutOfRange)
-        ));
-        assert!(matches!(
-            inclusion_proof(&mut tree, at(0), 0),
-            Err(ProofError::OutOfRange)
-        ));
-        assert!(matches!(
-            consistency_proof(&mut tree, at(0), at(5)),
-            Err(ProofError::OutOfRange)
-        ));
-        assert!(matches!(
-            consistency_proof(&mut tree, at(5), at(4)),
-            Err(ProofError::OutOfRange)
-        ));
-        assert!(matches!(
-            tree_hash(&mut tree, at(1 << 40)),
-            Err(ProofError::Read(_))
-        ));
+        assert!(matches!(inclusion_proof(&mut tree, at(5), 5), Err(ProofError::OutOfRange)));
+        assert!(matches!(inclusion_proof(&mut tree, at(0), 0), Err(ProofError::OutOfRange)));
+        assert!(matches!(consistency_proof(&mut tree, at(0), at(5)), Err(ProofError::OutOfRange)));
+        assert!(matches!(consistency_proof(&mut tree, at(5), at(4)), Err(ProofError::OutOfRange)));
+        assert!(matches!(tree_hash(&mut tree, at(1 << 40)), Err(ProofError::Read(_))));
     }
 
     #[test]
@@ -334,18 +274,13 @@ mod tests {
                 Ok(proof) => break proof,
                 Err(ProofError::Read(tile)) => {
                     fetches.push(tile.sumdb_path());
-                    let TileKind::Hashes(level) = tile.kind else {
-                        panic!("a proof needs hashes only")
-                    };
+                    let TileKind::Hashes(level) = tile.kind else { panic!("a proof needs hashes only") };
                     fetched.insert(tile, tree.read_tile(level, tile.index, tile.width).unwrap());
                 }
                 Err(error) => panic!("{error}"),
             }
         };
-        assert_eq!(
-            fetches,
-            ["tile/8/0/002.p/188", "tile/8/1/000.p/2", "tile/8/0/001"]
-        );
+        assert_eq!(fetches, ["tile/8/0/002.p/188", "tile/8/1/000.p/2", "tile/8/0/001"]);
         let root = tree_hash(&mut tree, size).unwrap();
         let leaf = leaf_hash(leaf_text(300).as_bytes());
         assert_eq!(check_inclusion(&proof, size, &root, 300, &leaf), Ok(()));
@@ -360,12 +295,7 @@ mod tests {
             let size = tree.range.size();
             let read = |index: &u64| {
                 let (level, number) = tlog_tiles::split_stored_hash_index(*index);
-                tlog_tiles::Hash(
-                    Tree::new(&mut *tree, size)
-                        .subtree(u32::from(level), number)
-                        .unwrap()
-                        .0,
-                )
+                tlog_tiles::Hash(Tree::new(&mut *tree, size).subtree(u32::from(level), number).unwrap().0)
             };
             Ok(indexes.iter().map(read).collect())
         }

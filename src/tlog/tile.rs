@@ -56,8 +56,7 @@ impl Tile {
 
     fn path(&self, prefix: &str, entries: &str) -> String {
         let mut path = String::with_capacity(48);
-        self.write_path(&mut path, prefix, entries)
-            .expect("a String takes every write");
+        self.write_path(&mut path, prefix, entries).expect("a String takes every write");
         path
     }
 
@@ -98,17 +97,9 @@ impl Tile {
         // 2^40 entries are six levels of tiles.
         (0..=5).flat_map(move |level| {
             let (before, after) = (nodes_at(level, old), nodes_at(level, new));
-            let indexes = if before < after {
-                before / TILE_WIDTH..after.div_ceil(TILE_WIDTH)
-            } else {
-                0..0
-            };
+            let indexes = if before < after { before / TILE_WIDTH..after.div_ceil(TILE_WIDTH) } else { 0..0 };
             let kind = TileKind::Hashes(level);
-            indexes.map(move |index| Tile {
-                kind,
-                index,
-                width: Tile::widest_at(kind, index, new),
-            })
+            indexes.map(move |index| Tile { kind, index, width: Tile::widest_at(kind, index, new) })
         })
     }
 }
@@ -123,8 +114,7 @@ impl fmt::Display for Tile {
 /// Reads the hashes of a tile that should have `width` of them.
 pub fn parse_hash_tile(bytes: &[u8], width: u16) -> Option<Vec<Hash>> {
     let (hashes, rest) = bytes.as_chunks::<32>();
-    (hashes.len() == usize::from(width) && rest.is_empty())
-        .then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
+    (hashes.len() == usize::from(width) && rest.is_empty()).then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
 }
 
 /// The hash above a full tile, or above any complete subtree: the number of hashes must be a power of two.
@@ -141,9 +131,7 @@ pub fn tile_root(hashes: &[Hash]) -> Hash {
 
 /// How many complete hashes a log of this size has at a level of tiles.
 fn nodes_at(level: u8, size: TreeSize) -> u64 {
-    size.get()
-        .checked_shr(u32::from(level) * u32::from(HEIGHT))
-        .unwrap_or(0)
+    size.get().checked_shr(u32::from(level) * u32::from(HEIGHT)).unwrap_or(0)
 }
 
 /// Reads `<L>/<N>[.p/<W>]`.
@@ -152,11 +140,7 @@ fn parse(path: &str, entries: &str) -> Option<Tile> {
     let kind = if level == entries {
         TileKind::Entries
     } else {
-        TileKind::Hashes(
-            u8::try_from(canonical_decimal(level)?)
-                .ok()
-                .filter(|level| *level <= MAX_LEVEL)?,
-        )
+        TileKind::Hashes(u8::try_from(canonical_decimal(level)?).ok().filter(|level| *level <= MAX_LEVEL)?)
     };
     let mut index: u64 = 0;
     let mut first = true;
@@ -172,26 +156,16 @@ fn parse(path: &str, entries: &str) -> Option<Tile> {
     }
     let (digits, width) = match rest.split_once(".p/") {
         None => (rest, TILE_WIDTH),
-        Some((digits, width)) => (
-            digits,
-            canonical_decimal(width).filter(|w| (1..TILE_WIDTH).contains(w))?,
-        ),
+        Some((digits, width)) => (digits, canonical_decimal(width).filter(|w| (1..TILE_WIDTH).contains(w))?),
     };
-    index = index
-        .checked_mul(1000)?
-        .checked_add(three_digits(digits)?)?;
+    index = index.checked_mul(1000)?.checked_add(three_digits(digits)?)?;
     // Go's numbers are signed.
     i64::try_from(index).ok()?;
-    Some(Tile {
-        kind,
-        index,
-        width: u16::try_from(width).ok()?,
-    })
+    Some(Tile { kind, index, width: u16::try_from(width).ok()? })
 }
 
 fn three_digits(text: &str) -> Option<u64> {
-    (text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| text.parse().ok())?
+    (text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
 #[cfg(test)]
@@ -209,11 +183,7 @@ mod tests {
         };
         let width = u16::try_from(row["w"].as_u64()?).ok()?;
         let height = row["h"].as_u64().unwrap_or(8);
-        (height == 8).then_some(Tile {
-            kind,
-            index: row["n"].as_u64()?,
-            width,
-        })
+        (height == 8).then_some(Tile { kind, index: row["n"].as_u64()?, width })
     }
 
     #[test]
@@ -231,11 +201,7 @@ mod tests {
         }
         for row in rows(&vectors, "parse_c2sp_tile_path") {
             // The Go library takes its own name for the tiles of entries too.
-            let ours = if text(&row["path"]) == "tile/data/000" {
-                None
-            } else {
-                tile(row)
-            };
+            let ours = if text(&row["path"]) == "tile/data/000" { None } else { tile(row) };
             assert_eq!(Tile::parse_c2sp(text(&row["path"])), ours, "{row}");
         }
     }
@@ -244,21 +210,12 @@ mod tests {
     fn new_tiles_are_gos() {
         for row in rows(&load("tlog"), "new_tiles") {
             let size = |name: &str| TreeSize::new(row[name].as_u64().unwrap()).unwrap();
-            let tiles: Vec<_> = Tile::new_tiles(size("old"), size("new"))
-                .map(|tile| tile.sumdb_path())
-                .collect();
+            let tiles: Vec<_> = Tile::new_tiles(size("old"), size("new")).map(|tile| tile.sumdb_path()).collect();
             let wanted: Vec<_> = rows(row, "tiles").iter().map(text).collect();
             assert_eq!(tiles, wanted);
         }
-        let all = Tile::new_tiles(
-            TreeSize::ZERO,
-            TreeSize::new(super::super::MAX_SIZE).unwrap(),
-        );
-        assert_eq!(
-            all.take(3).count(),
-            3,
-            "and nothing is allocated by a number"
-        );
+        let all = Tile::new_tiles(TreeSize::ZERO, TreeSize::new(super::super::MAX_SIZE).unwrap());
+        assert_eq!(all.take(3).count(), 3, "and nothing is allocated by a number");
     }
 
     #[test]

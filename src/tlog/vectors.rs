@@ -33,20 +33,14 @@ pub(super) fn hash(value: &Value) -> Hash {
 }
 
 pub(super) fn hashes(value: &Value) -> Vec<Hash> {
-    value
-        .as_array()
-        .map(|list| list.iter().map(hash).collect())
-        .unwrap_or_default()
+    value.as_array().map(|list| list.iter().map(hash).collect()).unwrap_or_default()
 }
 
 /// Entry `number` by the `leaf_rule` of `tlog.json`.
 pub(super) fn leaf_text(number: u64) -> String {
     let digest = Sha256::digest(number.to_string());
     let sum = BASE64URL_NOPAD.encode(&digest[..20]);
-    format!(
-        "example.com/m v1.0.{number} /cmd/x linux amd64 go1.27.1 {} 0{sum} \n",
-        1_000_000 + number
-    )
+    format!("example.com/m v1.0.{number} /cmd/x linux amd64 go1.27.1 {} 0{sum} \n", 1_000_000 + number)
 }
 
 /// All hashes of all tile levels of a tree, as a store would keep them.
@@ -58,10 +52,7 @@ pub(super) struct MemoryTree {
 
 impl MemoryTree {
     pub(super) fn new(size: u64) -> MemoryTree {
-        let mut tree = MemoryTree {
-            levels: Default::default(),
-            range: CompactRange::new(),
-        };
+        let mut tree = MemoryTree { levels: Default::default(), range: CompactRange::new() };
         for number in 0..size {
             tree.push(leaf_hash(leaf_text(number).as_bytes()));
         }
@@ -88,8 +79,6 @@ impl TileReader for MemoryTree {
     fn read_tile(&mut self, level: u8, index: u64, width: u16) -> Result<Vec<Hash>, String> {
         let start = usize::try_from(index * 256).unwrap();
         let hashes = self.levels[usize::from(level)].get(start..start + usize::from(width));
-        hashes
-            .map(<[Hash]>::to_vec)
-            .ok_or_else(|| format!("no tile {level} {index} of {width}"))
+        hashes.map(<[Hash]>::to_vec).ok_or_else(|| format!("no tile {level} {index} of {width}"))
     }
 }

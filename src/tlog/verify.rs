@@ -21,12 +21,7 @@ pub struct VerifyingTiles<R> {
 impl<R: TileReader> VerifyingTiles<R> {
     /// `size` and `root` come from one signed head.
     pub fn new(inner: R, size: TreeSize, root: Hash) -> VerifyingTiles<R> {
-        VerifyingTiles {
-            inner,
-            size,
-            root,
-            proved: HashMap::new(),
-        }
+        VerifyingTiles { inner, size, root, proved: HashMap::new() }
     }
 
     /// The reader inside, for instance to see what it had to fetch.
@@ -84,15 +79,8 @@ impl<R: TileReader> VerifyingTiles<R> {
         let TileKind::Hashes(level) = tile.kind else {
             return Err(ProofError::OutOfRange);
         };
-        let hashes = self
-            .inner
-            .read_tile(level, tile.index, tile.width)
-            .map_err(ProofError::Read)?;
-        if hashes.len() == usize::from(tile.width) {
-            Ok(hashes)
-        } else {
-            Err(ProofError::WrongWidth(tile))
-        }
+        let hashes = self.inner.read_tile(level, tile.index, tile.width).map_err(ProofError::Read)?;
+        if hashes.len() == usize::from(tile.width) { Ok(hashes) } else { Err(ProofError::WrongWidth(tile)) }
     }
 }
 
@@ -121,14 +109,9 @@ mod tests {
             let (size, root) = (tree.range.size(), tree.range.root());
             let mut proved = VerifyingTiles::new(tree.clone(), size, root);
             for tile in Tile::new_tiles(TreeSize::ZERO, size) {
-                let TileKind::Hashes(level) = tile.kind else {
-                    panic!("only hashes")
-                };
+                let TileKind::Hashes(level) = tile.kind else { panic!("only hashes") };
                 let hashes = proved.read_tile(level, tile.index, tile.width).unwrap();
-                assert_eq!(
-                    hashes,
-                    tree.read_tile(level, tile.index, tile.width).unwrap()
-                );
+                assert_eq!(hashes, tree.read_tile(level, tile.index, tile.width).unwrap());
                 assert_eq!(proved.read_tile(level, tile.index, 1).unwrap(), hashes[..1]);
             }
             assert_eq!(tree_hash(&mut proved, size).unwrap(), root);

@@ -38,28 +38,19 @@ pub fn router(state: State, bound: SocketAddr) -> Router {
     Router::new().fallback(dispatch).with_state((state, bound))
 }
 
-async fn dispatch(
-    Extracted((state, bound)): Extracted<(State, SocketAddr)>,
-    request: Request,
-) -> Response<Body> {
+async fn dispatch(Extracted((state, bound)): Extracted<(State, SocketAddr)>, request: Request) -> Response<Body> {
     let (head, _) = request.into_parts();
     let response = match answer(&state, bound, &head).await {
         Ok(response) => response,
         Err(error) => error.respond(&state, Audience::Anyone, &head.headers),
     };
-    if head.method == Method::HEAD {
-        without_body(response)
-    } else {
-        response
-    }
+    if head.method == Method::HEAD { without_body(response) } else { response }
 }
 
 async fn answer(state: &State, bound: SocketAddr, head: &Head) -> Result<Response<Body>, Error> {
     let authority = head.uri.authority().map(ToString::to_string);
     if !is_ours(authority, &head.headers, bound) {
-        return Err(Error::Forbidden(
-            "this address is not served under that name",
-        ));
+        return Err(Error::Forbidden("this address is not served under that name"));
     }
     let path = head.uri.path();
     if !matches!(path, "/" | "/metrics" | "/healthz") {
@@ -77,10 +68,7 @@ async fn answer(state: &State, bound: SocketAddr, head: &Head) -> Result<Respons
 
 /// Whether the request was meant for the bound address, by number or as localhost.
 fn is_ours(authority: Option<String>, headers: &HeaderMap, bound: SocketAddr) -> bool {
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .map(str::to_owned);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     let Some(host) = authority.or(host) else {
         return false;
     };
@@ -105,16 +93,8 @@ async fn overview(state: &State) -> Result<Response<Body>, Error> {
     let mut builds = Vec::new();
     if let Some(builder) = &state.builder {
         let now = builder.snapshot();
-        builds.extend(
-            now.running
-                .iter()
-                .map(|build| (build.spec.to_string(), "running")),
-        );
-        builds.extend(
-            now.waiting
-                .iter()
-                .map(|build| (build.spec.to_string(), "queued")),
-        );
+        builds.extend(now.running.iter().map(|build| (build.spec.to_string(), "running")));
+        builds.extend(now.waiting.iter().map(|build| (build.spec.to_string(), "queued")));
     }
     let page = Overview {
         base: Base::of(state),
@@ -123,14 +103,7 @@ async fn overview(state: &State) -> Result<Response<Body>, Error> {
         builds,
         troubles: troubles
             .into_iter()
-            .map(|trouble| {
-                (
-                    trouble.spec,
-                    trouble.detail,
-                    trouble.tries,
-                    pages::time(trouble.next_at),
-                )
-            })
+            .map(|trouble| (trouble.spec, trouble.detail, trouble.tries, pages::time(trouble.next_at)))
             .collect(),
     };
     Ok(html(&page))
@@ -147,11 +120,7 @@ mod tests {
         let check = |bound: &str, host: &str, want: bool| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_str(host).unwrap());
-            assert_eq!(
-                is_ours(None, &headers, bound.parse().unwrap()),
-                want,
-                "{bound} {host}"
-            );
+            assert_eq!(is_ours(None, &headers, bound.parse().unwrap()), want, "{bound} {host}");
         };
         check("127.0.0.1:8001", "127.0.0.1:8001", true);
         check("127.0.0.1:8001", "localhost:8001", true);
@@ -164,10 +133,6 @@ mod tests {
         check("192.0.2.1:8001", "localhost:8001", false);
         check("0.0.0.0:8001", "192.0.2.7:8001", true);
         check("0.0.0.0:8001", "evil.example:8001", false);
-        assert!(!is_ours(
-            None,
-            &HeaderMap::new(),
-            "127.0.0.1:8001".parse().unwrap()
-        ));
+        assert!(!is_ours(None, &HeaderMap::new(), "127.0.0.1:8001".parse().unwrap()));
     }
 }

@@ -43,17 +43,10 @@ pub(super) fn json(value: &Value) -> Response<Body> {
 
 /// Whether the node can serve: its logs were checked at start, and the database answers.
 pub(super) async fn ready(call: &Call<'_>) -> Result<Response<Body>, Error> {
-    call.state
-        .store
-        .read(|reader| reader.newest_records(1))
-        .await
-        .map_err(|error| {
-            tracing::error!("not ready: {error:#}");
-            Error::Unavailable {
-                message: "the database does not answer".to_owned(),
-                retry_after: 10,
-            }
-        })?;
+    call.state.store.read(|reader| reader.newest_records(1)).await.map_err(|error| {
+        tracing::error!("not ready: {error:#}");
+        Error::Unavailable { message: "the database does not answer".to_owned(), retry_after: 10 }
+    })?;
     Ok(text("ready\n"))
 }
 
@@ -62,9 +55,10 @@ async fn node(call: &Call<'_>) -> Result<Value, Error> {
     let node = &state.node;
     let toolchains = state.store.read(|reader| reader.toolchains()).await?;
     let toolchains: Vec<String> = toolchains.iter().map(ToString::to_string).collect();
-    let builder = node.sandbox.as_ref().map(|sandbox| {
-        json!({"host": node.host.to_string(), "sandbox": sandbox, "toolchains": toolchains})
-    });
+    let builder = node
+        .sandbox
+        .as_ref()
+        .map(|sandbox| json!({"host": node.host.to_string(), "sandbox": sandbox, "toolchains": toolchains}));
     Ok(json!({
         "name": node.key.name(),
         "vkey": node.key.to_string(),
@@ -98,12 +92,8 @@ impl Page {
                 None => Err(Error::Malformed(format!("{name} is not a number"))),
             },
         };
-        let limit =
-            number("limit")?.map_or(LIMIT, |limit| usize::try_from(limit).unwrap_or(LONGEST));
-        Ok(Page {
-            after: number("after")?,
-            limit: limit.clamp(1, LONGEST),
-        })
+        let limit = number("limit")?.map_or(LIMIT, |limit| usize::try_from(limit).unwrap_or(LONGEST));
+        Ok(Page { after: number("after")?, limit: limit.clamp(1, LONGEST) })
     }
 }
 
@@ -111,17 +101,10 @@ async fn records(call: &Call<'_>) -> Result<Value, Error> {
     let page = Page::of(call)?;
     let first = page.after.map_or(0, |after| after + 1);
     // One more than asked for tells whether there is a next page.
-    let mut rows = call
-        .state
-        .store
-        .read(move |reader| reader.records_from(first, page.limit + 1))
-        .await?;
+    let mut rows = call.state.store.read(move |reader| reader.records_from(first, page.limit + 1)).await?;
     let more = rows.len() > page.limit;
     rows.truncate(page.limit);
-    let next = rows
-        .last()
-        .filter(|_| more)
-        .map(|row| row.number.to_string());
+    let next = rows.last().filter(|_| more).map(|row| row.number.to_string());
     let items: Vec<Value> = rows.iter().map(record_object).collect();
     Ok(json!({"items": items, "next": next}))
 }
@@ -138,26 +121,14 @@ fn record_object(row: &RecordRow) -> Value {
 }
 
 async fn record(call: &Call<'_>, number: u64) -> Result<Value, Error> {
-    let rows = call
-        .state
-        .store
-        .read(move |reader| reader.records_from(number, 1))
-        .await?;
+    let rows = call.state.store.read(move |reader| reader.records_from(number, 1)).await?;
     let row = rows.into_iter().find(|row| row.number == number);
     let row = row.ok_or_else(|| Error::NotFound("the log has no such record".to_owned()))?;
     tlog::covered(call, LogId::Accepted, number).await?;
     let published = call.state.accepted.published();
-    let proof = call
-        .state
-        .accepted
-        .inclusion_proof(number, published.size)
-        .await?;
+    let proof = call.state.accepted.inclusion_proof(number, published.size).await?;
     let mut object = record_object(&row);
-    object["proof"] = proof
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .into();
+    object["proof"] = proof.iter().map(ToString::to_string).collect::<Vec<_>>().into();
     object["head"] = match published.notes.first() {
         Some(note) => note.clone(),
         None => tlog::newest_note(call, LogId::Accepted, Form::Sumdb)?,
@@ -172,9 +143,10 @@ async fn verdict(call: &Call<'_>, query: SpecQuery) -> Result<Value, Error> {
         None => call.state.resolver().spec(&query).await?,
     };
     let view = call.state.tally.view(&spec).await?;
-    let record = view.record.as_ref().map(|row| {
-        json!({"number": row.number, "size": row.record.size, "sum": row.record.sum.to_string()})
-    });
+    let record = view
+        .record
+        .as_ref()
+        .map(|row| json!({"number": row.number, "size": row.record.size, "sum": row.record.sum.to_string()}));
     Ok(json!({
         "spec": spec.to_string(),
         "verdict": view.state.name(),
@@ -206,11 +178,7 @@ fn word(word: &PartyWord) -> Value {
 /// backing off: of those the ones that are due first.
 async fn queue(call: &Call<'_>) -> Result<Value, Error> {
     let page = Page::of(call)?;
-    let troubles = call
-        .state
-        .store
-        .read(|reader| reader.troubles(LONGEST))
-        .await?;
+    let troubles = call.state.store.read(|reader| reader.troubles(LONGEST)).await?;
     let mut items = Vec::new();
     if let Some(builder) = &call.state.builder {
         let now = builder.snapshot();
@@ -223,9 +191,7 @@ async fn queue(call: &Call<'_>) -> Result<Value, Error> {
             "until": rfc3339(trouble.next_at),
         })
     }));
-    let skip = page
-        .after
-        .map_or(0, |after| usize::try_from(after).unwrap_or(usize::MAX));
+    let skip = page.after.map_or(0, |after| usize::try_from(after).unwrap_or(usize::MAX));
     let end = skip.saturating_add(page.limit);
     let next = (items.len() > end).then(|| end.to_string());
     let items: Vec<Value> = items.into_iter().skip(skip).take(page.limit).collect();
@@ -240,10 +206,7 @@ fn waiting(build: &WaitingBuild) -> Value {
 fn running(build: &RunningBuild) -> Value {
     let (spec, since) = (build.spec.to_string(), build.since.as_second());
     let mut object = json!({"spec": spec, "state": "running", "since": rfc3339(since)});
-    if let Progress::Running {
-        phase, done, total, ..
-    } = &build.progress
-    {
+    if let Progress::Running { phase, done, total, .. } = &build.progress {
         object["phase"] = events::phase_name(*phase).into();
         object["done"] = (*done).into();
         if let Some(total) = total {
@@ -255,7 +218,5 @@ fn running(build: &RunningBuild) -> Value {
 
 /// Unix seconds as RFC 3339 in UTC.
 fn rfc3339(at: i64) -> String {
-    Timestamp::from_second(at)
-        .map(|at| at.to_string())
-        .unwrap_or_default()
+    Timestamp::from_second(at).map(|at| at.to_string()).unwrap_or_default()
 }

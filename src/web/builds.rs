@@ -41,11 +41,7 @@ struct Build {
 }
 
 /// Answers for a spec, maybe with `latest` in it, and a step below it.
-pub(super) async fn serve(
-    call: &Call<'_>,
-    query: SpecQuery,
-    step: BuildStep,
-) -> Result<Response<Body>, Error> {
+pub(super) async fn serve(call: &Call<'_>, query: SpecQuery, step: BuildStep) -> Result<Response<Body>, Error> {
     let (spec, moved) = match query.exact() {
         Some(spec) => (spec, false),
         None => (call.state.resolver().spec(&query).await?, true),
@@ -64,9 +60,7 @@ pub(super) async fn serve(
             let name = if step == BuildStep::Log { "log" } else { "dl" };
             match result {
                 Some(result) => Ok(redirect(&format!("{result}{name}"))),
-                None => Err(Error::Unprocessable(format!(
-                    "there is no result for {spec} yet"
-                ))),
+                None => Err(Error::Unprocessable(format!("there is no result for {spec} yet"))),
             }
         }
         BuildStep::Record => when_recorded(call, &spec, "record").await,
@@ -97,10 +91,7 @@ async fn retry(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
 async fn page(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let state = call.state;
     let view = state.tally.view(spec).await?;
-    let progress = state
-        .builder
-        .as_ref()
-        .and_then(|builder| builder.find(spec));
+    let progress = state.builder.as_ref().and_then(|builder| builder.find(spec));
     let mut progress = progress.map(|ticket| ticket.progress.borrow().clone());
     let failure = match view.answer() {
         // Building again settles no dispute; it may settle everything else.
@@ -119,14 +110,7 @@ async fn page(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
         Some(error) if status != StatusCode::OK && !accepts_html(&call.head.headers) => Err(error),
         failure => {
             let others = others::groups(state, spec).await?;
-            let page = Build::new(
-                call,
-                spec,
-                &view,
-                progress.as_ref(),
-                failure.as_ref(),
-                others,
-            );
+            let page = Build::new(call, spec, &view, progress.as_ref(), failure.as_ref(), others);
             let mut response = html(&page);
             *response.status_mut() = status;
             Ok(response)
@@ -145,38 +129,21 @@ impl Build {
     ) -> Build {
         let (heading, text) = match (progress, failure, &view.trouble) {
             (Some(Progress::Queued { position }), ..) => ("Waiting", queued(*position)),
-            (Some(Progress::Running { phase, .. }), ..) => {
-                ("Being built", phase_text(*phase).to_owned())
+            (Some(Progress::Running { phase, .. }), ..) => ("Being built", phase_text(*phase).to_owned()),
+            (Some(Progress::Done), ..) => ("Being built", "the result is being written down".to_owned()),
+            (None, Some(error @ Error::Unavailable { .. }), Some(trouble)) => {
+                ("Not built for now", format!("{error}; it is tried again at {}", time(trouble.next_at)))
             }
-            (Some(Progress::Done), ..) => {
-                ("Being built", "the result is being written down".to_owned())
-            }
-            (None, Some(error @ Error::Unavailable { .. }), Some(trouble)) => (
-                "Not built for now",
-                format!("{error}; it is tried again at {}", time(trouble.next_at)),
-            ),
             (None, Some(Error::Disputed(text)), _) => ("The voters disagree", text.clone()),
             (None, Some(error), _) => ("Not built", error.to_string()),
-            (None, None, _) if !view.waiting_for.is_empty() && !view.words.is_empty() => (
-                "Waiting",
-                format!("waiting for {}", view.waiting_for.join(", ")),
-            ),
-            (None, None, _) => (
-                "Not built yet",
-                "nobody has asked for this build".to_owned(),
-            ),
+            (None, None, _) if !view.waiting_for.is_empty() && !view.words.is_empty() => {
+                ("Waiting", format!("waiting for {}", view.waiting_for.join(", ")))
+            }
+            (None, None, _) => ("Not built yet", "nobody has asked for this build".to_owned()),
         };
         let (done, total, lines) = match progress {
-            Some(Progress::Running {
-                done, total, lines, ..
-            }) => (*done, *total, lines.join("\n")),
-            _ => (
-                0,
-                None,
-                failure
-                    .map(|error| error.detail().to_owned())
-                    .unwrap_or_default(),
-            ),
+            Some(Progress::Running { done, total, lines, .. }) => (*done, *total, lines.join("\n")),
+            _ => (0, None, failure.map(|error| error.detail().to_owned()).unwrap_or_default()),
         };
         let busy = progress.is_some();
         Build {
@@ -191,20 +158,12 @@ impl Build {
             busy,
             failed: failure.is_some(),
             startable: !busy && !matches!(failure, Some(Error::Disputed(_))),
-            button: if failure.is_some() {
-                "Try again"
-            } else {
-                "Build it"
-            },
+            button: if failure.is_some() { "Try again" } else { "Build it" },
             done,
             total,
             lines,
             advice: failure.map(Error::advice).unwrap_or_default(),
-            words: if view.words.is_empty() {
-                Vec::new()
-            } else {
-                word_lines(call.state, view)
-            },
+            words: if view.words.is_empty() { Vec::new() } else { word_lines(call.state, view) },
             others,
         }
     }

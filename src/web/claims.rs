@@ -20,11 +20,7 @@ pub(super) async fn lookup(call: &Call<'_>, query: &SpecQuery) -> Result<Respons
     let none = || Error::NotFound("this node has no claim on this spec".to_owned());
     let spec = query.exact().ok_or_else(none)?;
     let vkey = call.state.node.key.to_string();
-    let word = call
-        .state
-        .store
-        .read(move |reader| reader.word(&spec, &vkey))
-        .await?;
+    let word = call.state.store.read(move |reader| reader.word(&spec, &vkey)).await?;
     let number = word.ok_or_else(none)?.number;
     tlog::covered(call, LogId::Claims, number).await?;
     let log = &call.state.claims;
@@ -33,11 +29,8 @@ pub(super) async fn lookup(call: &Call<'_>, query: &SpecQuery) -> Result<Respons
     let claim = entry(call, number).await?;
     let proof = log.inclusion_proof(number, published.size).await?;
     let proof: Vec<String> = proof.iter().map(ToString::to_string).collect();
-    let checkpoint = published
-        .notes
-        .first()
-        .cloned()
-        .map_or_else(|| tlog::newest_note(call, LogId::Claims, Form::C2sp), Ok)?;
+    let checkpoint =
+        published.notes.first().cloned().map_or_else(|| tlog::newest_note(call, LogId::Claims, Form::C2sp), Ok)?;
     let body = json!({"number": number, "claim": claim, "proof": proof, "checkpoint": checkpoint});
     Ok(fresh("application/json", format!("{body}\n")))
 }
@@ -51,9 +44,7 @@ async fn entry(call: &Call<'_>, number: u64) -> Result<String, Error> {
 /// The bytes behind a claim, whatever the verdict on it.
 pub(super) async fn file(call: &Call<'_>, number: u64, gz: bool) -> Result<Response<Body>, Error> {
     if number >= call.state.claims.size().get() {
-        return Err(Error::NotFound(
-            "the claims log has no such entry".to_owned(),
-        ));
+        return Err(Error::NotFound("the claims log has no such entry".to_owned()));
     }
     let entry = entry(call, number).await?;
     let claim = Claim::parse(entry.as_bytes()).map_err(anyhow::Error::from)?;
@@ -61,41 +52,29 @@ pub(super) async fn file(call: &Call<'_>, number: u64, gz: bool) -> Result<Respo
         return Err(Error::NotFound("this claim names no sum".to_owned()));
     };
     let stored = call.state.binaries.find(&sum).await?;
-    let stored = stored
-        .filter(|stored| stored.row().size == size)
-        .ok_or_else(|| {
-            let message =
-                "the bytes behind this claim are not on this node at the moment".to_owned();
-            Error::Unavailable {
-                message,
-                retry_after: 60,
-            }
-        })?;
+    let stored = stored.filter(|stored| stored.row().size == size).ok_or_else(|| {
+        let message = "the bytes behind this claim are not on this node at the moment".to_owned();
+        Error::Unavailable { message, retry_after: 60 }
+    })?;
     let mut name = claim.spec.file_name();
     if gz {
         name.push_str(".gz");
     }
     let mut response = files::serve(call, &stored, &name, gz, "no-store").await?;
-    response
-        .headers_mut()
-        .insert("x-robots-tag", HeaderValue::from_static("noindex"));
+    response.headers_mut().insert("x-robots-tag", HeaderValue::from_static("noindex"));
     Ok(response)
 }
 
 /// A peer wants this node to build a spec.
 pub(super) async fn want(call: &Call<'_>, body: Body) -> Result<Response<Body>, Error> {
     if call.state.builder.is_none() {
-        return Err(Error::Forbidden(
-            "this node only verifies and builds nothing",
-        ));
+        return Err(Error::Forbidden("this node only verifies and builds nothing"));
     }
     let body = read_body(body, WANT_LIMIT_BYTES).await?;
     let spec: Spec = std::str::from_utf8(&body)
         .ok()
         .and_then(|text| text.strip_suffix('\n'))
-        .ok_or_else(|| {
-            Error::Malformed("the body is not one line that ends with a newline".to_owned())
-        })?
+        .ok_or_else(|| Error::Malformed("the body is not one line that ends with a newline".to_owned()))?
         .parse()
         .map_err(|error: crate::model::ParseError| Error::Malformed(error.to_string()))?;
     let known = call.state.tally.view(&spec).await?;

@@ -24,23 +24,10 @@ const COMMANDS_LIMIT: usize = 1000;
 ///
 /// # Errors
 /// The zip cannot be read, or has more files than any module.
-pub(super) fn find(
-    file: &File,
-    size: u64,
-    module: &ModulePath,
-    version: &Version,
-) -> anyhow::Result<Vec<Dir>> {
-    let mut zip = ZipArchive::new(BufReader::new(At {
-        file,
-        size,
-        offset: 0,
-    }))
-    .context("the module's zip cannot be read")?;
-    anyhow::ensure!(
-        zip.len() <= FILES_LIMIT,
-        "the module has {} files",
-        zip.len()
-    );
+pub(super) fn find(file: &File, size: u64, module: &ModulePath, version: &Version) -> anyhow::Result<Vec<Dir>> {
+    let mut zip =
+        ZipArchive::new(BufReader::new(At { file, size, offset: 0 })).context("the module's zip cannot be read")?;
+    anyhow::ensure!(zip.len() <= FILES_LIMIT, "the module has {} files", zip.len());
     let prefix = format!("{module}@{version}/");
     let mut files: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for number in 0..zip.len() {
@@ -78,12 +65,8 @@ fn is_folder(element: &str) -> bool {
 fn is_command<R: Read + Seek>(zip: &mut ZipArchive<R>, numbers: &[usize]) -> anyhow::Result<bool> {
     for number in numbers {
         let mut head = Vec::new();
-        let file = zip
-            .by_index(*number)
-            .context("a file of the module's zip cannot be read")?;
-        file.take(HEAD_LIMIT_BYTES)
-            .read_to_end(&mut head)
-            .context("a file of the module's zip is broken")?;
+        let file = zip.by_index(*number).context("a file of the module's zip cannot be read")?;
+        file.take(HEAD_LIMIT_BYTES).read_to_end(&mut head).context("a file of the module's zip is broken")?;
         match package(&String::from_utf8_lossy(&head)) {
             Some("main") => return Ok(true),
             Some(_) => return Ok(false),
@@ -112,9 +95,7 @@ fn package(source: &str) -> Option<&str> {
     }
     let rest = rest.strip_prefix("package")?;
     let name = rest.trim_start();
-    let end = name
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(name.len());
+    let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
     (name.len() < rest.len() && end > 0).then_some(&name[..end])
 }
 
@@ -157,11 +138,7 @@ mod tests {
     fn commands(files: &[(&str, &str)]) -> Vec<String> {
         let mut zip = ZipWriter::new(tempfile::tempfile().unwrap());
         for (name, text) in files {
-            zip.start_file(
-                format!("example.com/M@v1.0.0/{name}"),
-                SimpleFileOptions::default(),
-            )
-            .unwrap();
+            zip.start_file(format!("example.com/M@v1.0.0/{name}"), SimpleFileOptions::default()).unwrap();
             zip.write_all(text.as_bytes()).unwrap();
         }
         let file = zip.finish().unwrap();
@@ -177,10 +154,7 @@ mod tests {
             ("go.mod", "module example.com/M"),
             ("lib.go", "package m"),
             ("lib_test.go", "package main"),
-            (
-                "cmd/a/a.go",
-                "// Copyright\n\n/* A. */\npackage main\n\nfunc main() {}",
-            ),
+            ("cmd/a/a.go", "// Copyright\n\n/* A. */\npackage main\n\nfunc main() {}"),
             ("cmd/b/doc.go", "//go:build ignore\n\npackage doc"),
             ("cmd/b/main.go", "\u{feff}package\tmain // the command"),
             ("cmd/c/gen.go", "// +build ignore\n\npackage main"),

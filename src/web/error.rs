@@ -28,11 +28,7 @@ pub(super) enum Error {
     NotFound(String),
     /// A finding, not a fault: what it takes to be told so by a person or a program.
     #[error("cannot be built: {class}: {explanation}")]
-    CannotBuild {
-        class: String,
-        explanation: String,
-        detail: String,
-    },
+    CannotBuild { class: String, explanation: String, detail: String },
     #[error("{0}")]
     Disputed(String),
     /// There is no result yet that this could belong to.
@@ -97,23 +93,17 @@ impl Error {
     /// What the person in front of it can do.
     pub(super) fn advice(&self) -> &'static str {
         match self {
-            Error::Malformed(_) => {
-                "Check the address. The forms that addresses can have are on the home page."
-            }
+            Error::Malformed(_) => "Check the address. The forms that addresses can have are on the home page.",
             Error::NotFound(_) => "Check the spelling, or look for the module on pkg.go.dev.",
             Error::CannotBuild { .. } => {
                 "Nothing is wrong with this node: the program cannot be built this way. \
                  Another version, target or Go version may do."
             }
-            Error::Disputed(_) => {
-                "Nobody should trust either binary until it is known why they differ."
-            }
+            Error::Disputed(_) => "Nobody should trust either binary until it is known why they differ.",
             Error::Unprocessable(_) => "Start the build first and come back when it is done.",
             Error::TooMany(_) => "Wait a little and try again.",
             Error::Unavailable { .. } => "Try again in a moment.",
-            Error::Internal(_) => {
-                "The operator finds the cause in the node's journal. Try again later."
-            }
+            Error::Internal(_) => "The operator finds the cause in the node's journal. Try again later.",
             Error::TooLarge(_) | Error::TooSlow | Error::Method(_) | Error::Forbidden(_) => "",
         }
     }
@@ -136,12 +126,7 @@ impl Error {
     }
 
     /// The answer, in the form that fits the path and what the client accepts.
-    pub(super) fn respond(
-        self,
-        state: &State,
-        audience: Audience,
-        request: &HeaderMap,
-    ) -> Response<Body> {
+    pub(super) fn respond(self, state: &State, audience: Audience, request: &HeaderMap) -> Response<Body> {
         if let Error::Internal(cause) = &self {
             error!("request failed: {cause:#}");
         }
@@ -149,9 +134,7 @@ impl Error {
             Audience::Api => {
                 let body = json!({"error": self.to_string(), "class": self.class()});
                 let mut response = Response::new(Body::from(format!("{body}\n")));
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
             Audience::Anyone if accepts_html(request) => html(&pages::Problem::of(state, &self)),
@@ -178,18 +161,14 @@ impl Error {
             text.push('\n');
         }
         let mut response = Response::new(Body::from(text));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
         response
     }
 }
 
 /// Whether this is a browser: programs do not ask for HTML by name.
 pub(super) fn accepts_html(request: &HeaderMap) -> bool {
-    let accept = request
-        .get(axum::http::header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok());
+    let accept = request.get(axum::http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
     accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
@@ -215,29 +194,16 @@ impl From<Answer> for Error {
                 detail: String::new(),
             },
             Answer::Absent(sentence) => Error::NotFound(sentence),
-            Answer::Waiting {
-                names,
-                detail,
-                retry_after,
-            } => {
+            Answer::Waiting { names, detail, retry_after } => {
                 let message = match names.as_slice() {
                     [] => detail,
                     names => format!("{detail} (waiting for {})", names.join(", ")),
                 };
-                Error::Unavailable {
-                    message,
-                    retry_after,
-                }
+                Error::Unavailable { message, retry_after }
             }
-            Answer::Busy(message) => Error::Unavailable {
-                message,
-                retry_after: 30,
-            },
+            Answer::Busy(message) => Error::Unavailable { message, retry_after: 30 },
             Answer::Failed(cause) => Error::Internal(cause),
-            Answer::Record(row) => Error::Internal(anyhow::anyhow!(
-                "the record {} was taken for an error",
-                row.number
-            )),
+            Answer::Record(row) => Error::Internal(anyhow::anyhow!("the record {} was taken for an error", row.number)),
         }
     }
 }
@@ -246,16 +212,11 @@ impl From<Answer> for Error {
 impl From<FetchError> for Error {
     fn from(error: FetchError) -> Error {
         match error {
-            FetchError::NotFound(sentence) | FetchError::Unsupported(sentence) => {
-                Error::NotFound(sentence)
-            }
+            FetchError::NotFound(sentence) | FetchError::Unsupported(sentence) => Error::NotFound(sentence),
             FetchError::Refused { detail, .. } => Error::NotFound(detail),
             FetchError::TooLarge { .. } => Error::NotFound(error.to_string()),
             FetchError::Off | FetchError::Security(_) | FetchError::Temporary(_) => {
-                Error::Unavailable {
-                    message: error.to_string(),
-                    retry_after: 30,
-                }
+                Error::Unavailable { message: error.to_string(), retry_after: 30 }
             }
         }
     }
@@ -267,10 +228,7 @@ impl From<ToolchainError> for Error {
         match error {
             ToolchainError::NotListed(sentence) => Error::NotFound(sentence),
             ToolchainError::Corrupt(message) | ToolchainError::Temporary(message) => {
-                Error::Unavailable {
-                    message,
-                    retry_after: 30,
-                }
+                Error::Unavailable { message, retry_after: 30 }
             }
         }
     }

@@ -36,17 +36,12 @@ const LIFE: Duration = Duration::from_secs(1800);
 pub(super) async fn follow(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let state = call.state;
     let view = state.tally.view(spec).await?;
-    let running = state
-        .builder
-        .as_ref()
-        .and_then(|builder| builder.find(spec))
-        .map(|ticket| ticket.progress);
+    let running = state.builder.as_ref().and_then(|builder| builder.find(spec)).map(|ticket| ticket.progress);
     let progress = match (view.answer(), running) {
         (Some(Answer::Record(row)), _) => return Ok(success(&row)),
-        (
-            None | Some(Answer::Waiting { .. } | Answer::CannotBuild { .. } | Answer::Absent(_)),
-            Some(progress),
-        ) => progress,
+        (None | Some(Answer::Waiting { .. } | Answer::CannotBuild { .. } | Answer::Absent(_)), Some(progress)) => {
+            progress
+        }
         (Some(answer), _) => {
             let error = results::explained(call, spec, answer).await;
             return Ok(response(Body::from(frame(&failure(&error)))));
@@ -84,9 +79,7 @@ pub(super) fn success(row: &RecordRow) -> Response<Body> {
 
 fn response(body: Body) -> Response<Body> {
     let mut response = fresh("text/event-stream", body);
-    response
-        .headers_mut()
-        .insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
@@ -144,11 +137,7 @@ impl Following {
 
     /// Waits for something to look at.
     async fn news(&mut self, until: Instant) {
-        let until = if self.progress.is_some() {
-            until
-        } else {
-            until.min(Instant::now() + LOOK)
-        };
+        let until = if self.progress.is_some() { until } else { until.min(Instant::now() + LOOK) };
         let progress = async {
             match &mut self.progress {
                 Some(progress) => progress.changed().await,
@@ -165,10 +154,7 @@ impl Following {
 
     /// What to tell now; none if the store cannot say.
     async fn look(&mut self) -> Option<Value> {
-        let progress = self
-            .progress
-            .as_mut()
-            .map(|progress| progress.borrow_and_update().clone());
+        let progress = self.progress.as_mut().map(|progress| progress.borrow_and_update().clone());
         let progress = progress.filter(|progress| *progress != Progress::Done);
         if let (Some(progress), false) = (&progress, self.grown) {
             return Some(update(progress));
@@ -226,12 +212,7 @@ fn update(progress: &Progress) -> Value {
         Progress::Queued { position } => {
             json!({"Kind": "QueuePosition", "QueuePosition": position})
         }
-        Progress::Running {
-            phase,
-            done,
-            total,
-            lines,
-        } => {
+        Progress::Running { phase, done, total, lines } => {
             let mut update = json!({
                 "Kind": "QueuePosition", "QueuePosition": 0, "Phase": phase_name(*phase), "Done": done,
             });
@@ -274,12 +255,7 @@ mod tests {
         );
         let lines = vec!["a\nline".to_owned()];
         check(
-            Progress::Running {
-                phase: Phase::Toolchain,
-                done: 5,
-                total: Some(10),
-                lines,
-            },
+            Progress::Running { phase: Phase::Toolchain, done: 5, total: Some(10), lines },
             "event: update\ndata: {\"Kind\":\"QueuePosition\",\"QueuePosition\":0,\"Phase\":\"toolchain\",\"Done\":5,\
              \"Total\":10,\"Lines\":[\"a\\nline\"]}\n\n",
         );

@@ -5,8 +5,8 @@
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use axum::http::{Method, Response, StatusCode};
 
@@ -24,23 +24,14 @@ pub(super) async fn serve(
     caching: &'static str,
 ) -> Result<Response<Body>, Error> {
     let row = stored.row();
-    let (size, hash) = if gz {
-        (row.gz_size, row.gz_sha256)
-    } else {
-        (row.size, row.sha256)
-    };
+    let (size, hash) = if gz { (row.gz_size, row.gz_sha256) } else { (row.size, row.sha256) };
     let etag = format!("\"{}\"", data_encoding::HEXLOWER.encode(&hash));
     let mut response = Response::new(Body::empty());
     let part = if range::matches(call.header(&IF_NONE_MATCH), &etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         None
     } else {
-        Some(range::part(
-            call.header(&RANGE),
-            call.header(&IF_RANGE),
-            &etag,
-            size,
-        ))
+        Some(range::part(call.header(&RANGE), call.header(&IF_RANGE), &etag, size))
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, header(&etag));
@@ -52,10 +43,7 @@ pub(super) async fn serve(
     let (first, length) = match part {
         Part::Whole => (0, size),
         Part::Bytes { first, last } => {
-            headers.insert(
-                CONTENT_RANGE,
-                header(&format!("bytes {first}-{last}/{size}")),
-            );
+            headers.insert(CONTENT_RANGE, header(&format!("bytes {first}-{last}/{size}")));
             (first, last - first + 1)
         }
         Part::Unsatisfiable => {
@@ -65,35 +53,18 @@ pub(super) async fn serve(
         }
     };
     // The compressed file is what it is: saying Content-Encoding would make clients unpack it.
-    let content_type = if gz {
-        "application/gzip"
-    } else {
-        "application/octet-stream"
-    };
+    let content_type = if gz { "application/gzip" } else { "application/octet-stream" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_LENGTH, length.into());
-    headers.insert(
-        CONTENT_DISPOSITION,
-        header(&format!("attachment; filename=\"{name}\"")),
-    );
+    headers.insert(CONTENT_DISPOSITION, header(&format!("attachment; filename=\"{name}\"")));
     if matches!(part, Part::Bytes { .. }) {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     if call.head.method != Method::HEAD {
         *response.body_mut() = if gz {
-            Body::from_stream(
-                stored
-                    .gz(first, length)
-                    .await
-                    .map_err(anyhow::Error::from)?,
-            )
+            Body::from_stream(stored.gz(first, length).await.map_err(anyhow::Error::from)?)
         } else {
-            Body::from_stream(
-                stored
-                    .plain(first, length)
-                    .await
-                    .map_err(anyhow::Error::from)?,
-            )
+            Body::from_stream(stored.plain(first, length).await.map_err(anyhow::Error::from)?)
         };
     }
     Ok(response)

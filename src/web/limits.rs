@@ -49,9 +49,7 @@ impl Default for Settings {
 
 /// The networks of this machine alone.
 pub fn loopback() -> Vec<IpNet> {
-    ["127.0.0.0/8", "::1/128"]
-        .map(|net| net.parse().expect("a network"))
-        .to_vec()
+    ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("a network")).to_vec()
 }
 
 /// Budgets of all subnets. Cloning gives another handle to the same ones.
@@ -114,18 +112,12 @@ impl Limits {
         self.take(&self.0.build_starts, client)
     }
 
-    fn take(
-        &self,
-        budget: &DefaultKeyedRateLimiter<IpAddr>,
-        client: IpAddr,
-    ) -> Result<(), Duration> {
+    fn take(&self, budget: &DefaultKeyedRateLimiter<IpAddr>, client: IpAddr) -> Result<(), Duration> {
         let client = client.to_canonical();
         if within(&self.0.settings.exempt, client) {
             return Ok(());
         }
-        budget
-            .check_key(&subnet(client))
-            .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+        budget.check_key(&subnet(client)).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 
     /// Forgets subnets whose budgets are full again, until `stop`.
@@ -149,9 +141,7 @@ fn within(networks: &[IpNet], address: IpAddr) -> bool {
 fn subnet(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & !0xff)),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !((1 << (128 - 56)) - 1),
-        )),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !((1 << (128 - 56)) - 1))),
     }
 }
 
@@ -210,22 +200,14 @@ mod tests {
             for value in forwarded {
                 headers.append("x-forwarded-for", HeaderValue::from_static(value));
             }
-            assert_eq!(
-                limits.client(ip(peer), &headers),
-                ip(want),
-                "{peer} {forwarded:?}"
-            );
+            assert_eq!(limits.client(ip(peer), &headers), ip(want), "{peer} {forwarded:?}");
         };
         check("192.0.2.1", &[], "192.0.2.1");
         check("192.0.2.1", &["203.0.113.1"], "192.0.2.1");
         check("10.0.0.1", &[], "10.0.0.1");
         check("10.0.0.1", &["203.0.113.1"], "203.0.113.1");
         check("10.0.0.1", &["127.0.0.1, 203.0.113.1"], "203.0.113.1");
-        check(
-            "10.0.0.1",
-            &["127.0.0.1, 203.0.113.1, 10.9.9.9"],
-            "203.0.113.1",
-        );
+        check("10.0.0.1", &["127.0.0.1, 203.0.113.1, 10.9.9.9"], "203.0.113.1");
         check("10.0.0.1", &["203.0.113.1", "10.9.9.9"], "203.0.113.1");
         check("10.0.0.1", &["unknown"], "10.0.0.1");
         check("10.0.0.1", &["::ffff:127.0.0.1"], "127.0.0.1");

@@ -77,12 +77,7 @@ fn parameter(name: &str, place: &str, description: &str, schema: Value) -> Value
 
 fn paging() -> Vec<Value> {
     vec![
-        parameter(
-            "after",
-            "query",
-            "The `next` of the page before.",
-            json!({"type": "string"}),
-        ),
+        parameter("after", "query", "The `next` of the page before.", json!({"type": "string"})),
         parameter(
             "limit",
             "query",

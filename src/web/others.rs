@@ -29,27 +29,13 @@ pub(super) struct Choice {
 /// All groups for a spec. What the module proxy does not say quickly is left out.
 pub(super) async fn groups(state: &State, spec: &Spec) -> anyhow::Result<Vec<Group>> {
     let module = spec.module.clone();
-    let rows = state
-        .store
-        .read(move |reader| reader.records_of(&module, RECORDS))
-        .await?;
-    let results: HashMap<Spec, String> = rows
-        .iter()
-        .map(|row| (row.record.spec.clone(), result_path(row)))
-        .collect();
-    let (listed, go) = tokio::join!(
-        state.resolver().versions(&spec.module),
-        state.resolver().go_versions()
-    );
+    let rows = state.store.read(move |reader| reader.records_of(&module, RECORDS)).await?;
+    let results: HashMap<Spec, String> = rows.iter().map(|row| (row.record.spec.clone(), result_path(row))).collect();
+    let (listed, go) = tokio::join!(state.resolver().versions(&spec.module), state.resolver().go_versions());
 
     // What is recorded counts even if no proxy lists it any more.
     let mut versions: BTreeSet<_> = listed.iter().take(CHOICES).cloned().collect();
-    let mut goversions: BTreeSet<_> = go
-        .iter()
-        .filter(|go| go.is_release())
-        .take(CHOICES)
-        .copied()
-        .collect();
+    let mut goversions: BTreeSet<_> = go.iter().filter(|go| go.is_release()).take(CHOICES).copied().collect();
     let mut dirs = BTreeSet::from([spec.dir.clone()]);
     versions.insert(spec.version.clone());
     goversions.insert(spec.goversion);
@@ -91,42 +77,26 @@ pub(super) async fn groups(state: &State, spec: &Spec) -> anyhow::Result<Vec<Gro
             versions
                 .iter()
                 .rev()
-                .map(|version| {
-                    (
-                        version.to_string(),
-                        with(&|other| other.version = version.clone()),
-                    )
-                })
+                .map(|version| (version.to_string(), with(&|other| other.version = version.clone())))
                 .collect(),
         ),
         group(
             "Targets",
-            Target::all()
-                .map(|target| (target.to_string(), with(&|other| other.target = target)))
-                .collect(),
+            Target::all().map(|target| (target.to_string(), with(&|other| other.target = target))).collect(),
         ),
         group(
             "Go versions",
-            goversions
-                .iter()
-                .rev()
-                .map(|go| (go.to_string(), with(&|other| other.goversion = *go)))
-                .collect(),
+            goversions.iter().rev().map(|go| (go.to_string(), with(&|other| other.goversion = *go))).collect(),
         ),
         group(
             "Variants",
-            [
-                (Variant::Plain, "with symbols"),
-                (Variant::Stripped, "stripped"),
-            ]
-            .map(|(variant, label)| (label.to_owned(), with(&|other| other.variant = variant)))
-            .to_vec(),
+            [(Variant::Plain, "with symbols"), (Variant::Stripped, "stripped")]
+                .map(|(variant, label)| (label.to_owned(), with(&|other| other.variant = variant)))
+                .to_vec(),
         ),
         group(
             "Commands of this version in the log",
-            dirs.iter()
-                .map(|dir| (dir.to_string(), with(&|other| other.dir = dir.clone())))
-                .collect(),
+            dirs.iter().map(|dir| (dir.to_string(), with(&|other| other.dir = dir.clone()))).collect(),
         ),
     ])
 }

@@ -12,8 +12,7 @@ use super::error::Error;
 use super::pages::{Base, result_path};
 use super::{Call, html, redirect};
 use crate::model::{
-    Dir, GoVersion, GoVersionQuery, ModulePath, PackageQuery, ParseError, Spec, Target, Variant,
-    Version, VersionQuery,
+    Dir, GoVersion, GoVersionQuery, ModulePath, PackageQuery, ParseError, Spec, Target, Variant, Version, VersionQuery,
 };
 
 /// How many module paths one import path is tried as. Real ones have at most six elements or so.
@@ -44,15 +43,9 @@ pub(super) async fn serve(call: &Call<'_>, query: PackageQuery) -> Result<Respon
         call.charge_build()?;
     }
     let commands = call.state.resolver().commands(&module, &version).await?;
-    let below: Vec<&Dir> = match commands
-        .iter()
-        .find(|command| **command == dir && !dir.is_root())
-    {
+    let below: Vec<&Dir> = match commands.iter().find(|command| **command == dir && !dir.is_root()) {
         Some(command) => vec![command],
-        None => commands
-            .iter()
-            .filter(|command| is_below(command, &dir))
-            .collect(),
+        None => commands.iter().filter(|command| is_below(command, &dir)).collect(),
     };
     let spec = |dir: &Dir| choice.spec(&module, &version, dir);
     match below.as_slice() {
@@ -63,19 +56,12 @@ pub(super) async fn serve(call: &Call<'_>, query: PackageQuery) -> Result<Respon
         [only] => {
             let spec = spec(only)?;
             let record = call.state.tally.known(&spec).await?;
-            Ok(redirect(
-                &record
-                    .as_ref()
-                    .map_or_else(|| format!("/{spec}"), result_path),
-            ))
+            Ok(redirect(&record.as_ref().map_or_else(|| format!("/{spec}"), result_path)))
         }
         several => {
             let commands = several.iter().filter_map(|dir| {
                 let spec = spec(dir).ok()?;
-                Some(Command {
-                    label: spec.package(),
-                    path: format!("/{spec}"),
-                })
+                Some(Command { label: spec.package(), path: format!("/{spec}") })
             });
             Ok(html(&Page {
                 base: Base::of(call.state),
@@ -91,11 +77,7 @@ pub(super) async fn serve(call: &Call<'_>, query: PackageQuery) -> Result<Respon
 }
 
 fn is_below(command: &Dir, dir: &Dir) -> bool {
-    dir.is_root()
-        || command
-            .as_str()
-            .strip_prefix(dir.as_str())
-            .is_some_and(|rest| rest.starts_with('/'))
+    dir.is_root() || command.as_str().strip_prefix(dir.as_str()).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// What is not in the path.
@@ -112,49 +94,27 @@ impl Choice {
             Some(go) => go.parse().map_err(malformed)?,
             None => GoVersionQuery::Latest,
         };
-        let variant = call
-            .query("variant")
-            .unwrap_or_default()
-            .parse()
-            .map_err(malformed)?;
+        let variant = call.query("variant").unwrap_or_default().parse().map_err(malformed)?;
         let goversion = call.state.resolver().go(&go).await?;
         let target = match call.query("target") {
             Some(target) => target.parse().map_err(malformed)?,
             None => {
                 let guess = guess(call.header(&USER_AGENT).unwrap_or_default());
-                if guess.exists_in(&goversion) {
-                    guess
-                } else {
-                    fallback()
-                }
+                if guess.exists_in(&goversion) { guess } else { fallback() }
             }
         };
-        Ok(Choice {
-            target,
-            goversion,
-            variant,
-        })
+        Ok(Choice { target, goversion, variant })
     }
 
     fn spec(&self, module: &ModulePath, version: &Version, dir: &Dir) -> Result<Spec, Error> {
         let (module, version, dir) = (module.clone(), version.clone(), dir.clone());
-        Spec::new(
-            module,
-            version,
-            dir,
-            self.target,
-            self.goversion,
-            self.variant,
-        )
-        .map_err(|error| Error::Malformed(error.to_string()))
+        Spec::new(module, version, dir, self.target, self.goversion, self.variant)
+            .map_err(|error| Error::Malformed(error.to_string()))
     }
 }
 
 /// Where the module ends in the path, and its version.
-async fn module(
-    call: &Call<'_>,
-    query: &PackageQuery,
-) -> Result<(ModulePath, Version, Dir), Error> {
+async fn module(call: &Call<'_>, query: &PackageQuery) -> Result<(ModulePath, Version, Dir), Error> {
     let mut candidates = query.candidates();
     if let PackageQuery::Split { module, dir, .. } = query
         && dir.is_root()
@@ -174,9 +134,7 @@ async fn module(
             Err(other) => return Err(other),
         };
     }
-    Err(Error::NotFound(
-        none.unwrap_or_else(|| format!("{query} is no module")),
-    ))
+    Err(Error::NotFound(none.unwrap_or_else(|| format!("{query} is no module"))))
 }
 
 /// What a browser says it runs on. Macs say Intel whatever they are; the new ones are not.
@@ -190,10 +148,7 @@ fn guess(agent: &str) -> Target {
         ("NetBSD", "netbsd"),
         ("DragonFly", "dragonfly"),
     ];
-    let os = os
-        .iter()
-        .find(|(word, _)| has(&[word]))
-        .map_or("linux", |(_, os)| os);
+    let os = os.iter().find(|(word, _)| has(&[word])).map_or("linux", |(_, os)| os);
     let arch = if os == "darwin" || has(&["aarch64", "arm64", "ARM64", "Android"]) {
         "arm64"
     } else if has(&["armv"]) {
@@ -221,14 +176,8 @@ mod tests {
         let check = |agent: &str, want: &str| assert_eq!(guess(agent).to_string(), want, "{agent}");
         check("", "linux/amd64");
         check("curl/8.5.0", "linux/amd64");
-        check(
-            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36",
-            "windows/amd64",
-        );
-        check(
-            "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)",
-            "darwin/arm64",
-        );
+        check("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36", "windows/amd64");
+        check("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)", "darwin/arm64");
         check("Mozilla/5.0 (X11; Linux x86_64; rv:130.0)", "linux/amd64");
         check("Mozilla/5.0 (X11; Linux i686 on x86_64)", "linux/amd64");
         check("Mozilla/5.0 (X11; Linux i686)", "linux/386");
@@ -241,9 +190,7 @@ mod tests {
 
     #[test]
     fn below() {
-        let below = |command: &str, dir: &str| {
-            is_below(&Dir::new(command).unwrap(), &Dir::new(dir).unwrap())
-        };
+        let below = |command: &str, dir: &str| is_below(&Dir::new(command).unwrap(), &Dir::new(dir).unwrap());
         assert!(below("cmd/a", ""));
         assert!(below("cmd/a", "cmd"));
         assert!(!below("cmd/a", "cmd/a"));

@@ -96,27 +96,17 @@ pub(super) async fn home(call: &Call<'_>) -> Result<Response<Body>, Error> {
         return find(call, package.trim());
     }
     let state = call.state;
-    let recent = state
-        .store
-        .read(|reader| reader.newest_records(RECENT))
-        .await?;
+    let recent = state.store.read(|reader| reader.newest_records(RECENT)).await?;
     let example: Spec = match recent.first() {
         Some(row) => row.record.spec.clone(),
-        None => "filippo.io/age@v1.2.1/cmd/age/linux-amd64-go1.27.1/"
-            .parse()
-            .expect("a spec"),
+        None => "filippo.io/age@v1.2.1/cmd/age/linux-amd64-go1.27.1/".parse().expect("a spec"),
     };
     let page = Home {
         base: Base::of(state),
         targets: Target::all().map(|target| target.to_string()).collect(),
         forms: forms(&example, recent.first()),
         recent: recent.into_iter().map(Recent::of).collect(),
-        voters: state
-            .tally
-            .voters()
-            .iter()
-            .map(|voter| voter.name.clone())
-            .collect(),
+        voters: state.tally.voters().iter().map(|voter| voter.name.clone()).collect(),
         size: state.accepted.size().get(),
         get: get_command(call, &example, None),
         command: build_command(&example),
@@ -143,9 +133,7 @@ impl Recent {
 fn find(call: &Call<'_>, package: &str) -> Result<Response<Body>, Error> {
     let package = package.trim_start_matches("https://").trim_matches('/');
     let query: PackageQuery = package.parse().map_err(|error: crate::model::ParseError| {
-        Error::Malformed(format!(
-            "{error}; write something like filippo.io/age/cmd/age@latest"
-        ))
+        Error::Malformed(format!("{error}; write something like filippo.io/age/cmd/age@latest"))
     })?;
     let mut choices = url::form_urlencoded::Serializer::new(String::new());
     for name in ["target", "go", "variant"] {
@@ -157,45 +145,24 @@ fn find(call: &Call<'_>, package: &str) -> Result<Response<Body>, Error> {
     let mut response = see_other(&format!("/{query}"));
     if !choices.is_empty() {
         let location = format!("{}?{choices}", paths::encode(&format!("/{query}")));
-        response
-            .headers_mut()
-            .insert(axum::http::header::LOCATION, super::header(&location));
+        response.headers_mut().insert(axum::http::header::LOCATION, super::header(&location));
     }
     Ok(response)
 }
 
 fn forms(spec: &Spec, row: Option<&RecordRow>) -> Vec<(String, &'static str)> {
     let target = format!("{}-{}", spec.target.goos(), spec.target.goarch());
-    let dir = if spec.dir.is_root() {
-        String::new()
-    } else {
-        format!("{}/", spec.dir.as_str())
-    };
+    let dir = if spec.dir.is_root() { String::new() } else { format!("{}/", spec.dir.as_str()) };
     let mut forms = vec![
-        (
-            format!("/{}", spec.module),
-            "the commands of a module's newest version",
-        ),
-        (
-            format!("/{}@{}", spec.module, spec.version),
-            "the commands of that version",
-        ),
-        (
-            format!("/{}@latest/{dir}{target}-latest/", spec.module),
-            "the newest version, with the newest Go",
-        ),
-        (
-            format!("/{spec}"),
-            "exactly this; built if nobody asked before",
-        ),
+        (format!("/{}", spec.module), "the commands of a module's newest version"),
+        (format!("/{}@{}", spec.module, spec.version), "the commands of that version"),
+        (format!("/{}@latest/{dir}{target}-latest/", spec.module), "the newest version, with the newest Go"),
+        (format!("/{spec}"), "exactly this; built if nobody asked before"),
         (format!("/{spec}dl"), "the binary, once it is built"),
     ];
     if let Some(row) = row {
         forms.push((result_path(row), "a result: its sum stands in the address"));
-        forms.push((
-            format!("/tlog/lookup/{spec}"),
-            "its record with the signed head, for programs",
-        ));
+        forms.push((format!("/tlog/lookup/{spec}"), "its record with the signed head, for programs"));
     }
     forms
 }
@@ -222,11 +189,7 @@ pub(super) fn word_lines(state: &State, view: &View) -> Vec<WordLine> {
             party: voter.name.clone(),
             said,
             at,
-            link: if proven {
-                format!("/claims/lookup/{}", view.spec)
-            } else {
-                String::new()
-            },
+            link: if proven { format!("/claims/lookup/{}", view.spec) } else { String::new() },
         }
     };
     state.tally.voters().iter().map(line).collect()
@@ -253,64 +216,36 @@ pub(super) fn suffix(variant: Variant) -> &'static str {
 
 /// How to get a program through the log with this node's key.
 pub(super) fn get_command(call: &Call<'_>, spec: &Spec, sum: Option<String>) -> String {
-    let dir = if spec.dir.is_root() {
-        String::new()
-    } else {
-        format!("/{}", spec.dir.as_str())
-    };
+    let dir = if spec.dir.is_root() { String::new() } else { format!("/{}", spec.dir.as_str()) };
     let mut command = "sumpeer get".to_owned();
     if let Some(sum) = sum {
         command.push_str(&format!(" --sum {sum}"));
     }
-    command.push_str(&format!(
-        " --target {} --goversion {}",
-        spec.target, spec.goversion
-    ));
+    command.push_str(&format!(" --target {} --goversion {}", spec.target, spec.goversion));
     if spec.variant == Variant::Stripped {
         command.push_str(" --stripped");
     }
     let (origin, key) = (origin(call), &call.state.node.key);
-    command.push_str(&format!(
-        " \\\n  --url {origin} \\\n  --key {key} \\\n  {}@{}{dir}",
-        spec.module, spec.version
-    ));
+    command.push_str(&format!(" \\\n  --url {origin} \\\n  --key {key} \\\n  {}@{}{dir}", spec.module, spec.version));
     command
 }
 
 /// Scheme and host under which the client knows this node.
 fn origin(call: &Call<'_>) -> String {
     let authority = call.head.uri.authority().map(ToString::to_string);
-    let host = authority
-        .or_else(|| call.header(&HOST).map(str::to_owned))
-        .unwrap_or_default();
+    let host = authority.or_else(|| call.header(&HOST).map(str::to_owned)).unwrap_or_default();
     // It goes into a command that people copy into a shell.
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
-    let host = if host.chars().all(plain) {
-        host
-    } else {
-        String::new()
-    };
-    let forwarded = call
-        .head
-        .headers
-        .get("x-forwarded-proto")
-        .is_some_and(|scheme| scheme == "https");
+    let host = if host.chars().all(plain) { host } else { String::new() };
+    let forwarded = call.head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
     let scheme = if forwarded { "https" } else { "http" };
     format!("{scheme}://{host}")
 }
 
 /// The exact command of a build, as a shell takes it.
 pub(super) fn build_command(spec: &Spec) -> String {
-    let verb = if spec.goversion.minor() < 18 {
-        "get"
-    } else {
-        "install"
-    };
-    let concurrency = if spec.goversion.minor() < 26 {
-        " GO19CONCURRENTCOMPILATION=0"
-    } else {
-        ""
-    };
+    let verb = if spec.goversion.minor() < 18 { "get" } else { "install" };
+    let concurrency = if spec.goversion.minor() < 26 { " GO19CONCURRENTCOMPILATION=0" } else { "" };
     format!(
         "dir=$(mktemp -d)\nenv -i HOME=\"$dir\" GOPROXY=\"$(go env GOPROXY)\" \\\n  GO111MODULE=on CGO_ENABLED=0 GOOS={} GOARCH={} GOTOOLCHAIN={}{concurrency} \\\n  \
          \"$(command -v go)\" {verb} -trimpath -ldflags={} -- {}@{}",
@@ -333,33 +268,22 @@ fn ldflags(variant: Variant) -> &'static str {
 /// Each part of [`build_command`], explained.
 pub(super) fn build_flags(spec: &Spec) -> Vec<(String, &'static str)> {
     let mut flags = vec![
-        (
-            "env -i".to_owned(),
-            "nothing else of your environment: GOFLAGS, GOAMD64 and their like change the result",
-        ),
+        ("env -i".to_owned(), "nothing else of your environment: GOFLAGS, GOAMD64 and their like change the result"),
         (
             "HOME=\"$dir\"".to_owned(),
             "an empty home; afterwards the program is in go/bin below it, for another system in a folder there",
         ),
-        (
-            "CGO_ENABLED=0".to_owned(),
-            "no C compiler: its version would be part of the result",
-        ),
+        ("CGO_ENABLED=0".to_owned(), "no C compiler: its version would be part of the result"),
         (
             format!("GOTOOLCHAIN={}", spec.goversion),
             "exactly this release of Go, which the go command fetches and checks",
         ),
-        (
-            "-trimpath".to_owned(),
-            "no names of your folders in the program",
-        ),
+        ("-trimpath".to_owned(), "no names of your folders in the program"),
         (
             format!("-ldflags={}", ldflags(spec.variant)),
             match spec.variant {
                 Variant::Plain => "no build id: it differs between machines",
-                Variant::Stripped => {
-                    "no build id, which differs between machines, and no symbol table"
-                }
+                Variant::Stripped => "no build id, which differs between machines, and no symbol table",
             },
         ),
     ];
@@ -419,17 +343,10 @@ mod tests {
     fn the_command_is_that_of_builds() {
         let command = |spec: &str| build_command(&spec.parse().unwrap());
         let plain = command("filippo.io/age@v1.2.1/cmd/age/linux-arm64-go1.27.1/");
-        assert!(
-            plain
-                .ends_with("install -trimpath -ldflags=-buildid= -- filippo.io/age/cmd/age@v1.2.1"),
-            "{plain}"
-        );
+        assert!(plain.ends_with("install -trimpath -ldflags=-buildid= -- filippo.io/age/cmd/age@v1.2.1"), "{plain}");
         assert!(!plain.contains("CONCURRENT"), "{plain}");
         let old = command("rsc.io/2fa@v1.2.0/linux-amd64-go1.17.13-stripped/");
-        assert!(
-            old.ends_with("get -trimpath -ldflags=\"-buildid= -s\" -- rsc.io/2fa@v1.2.0"),
-            "{old}"
-        );
+        assert!(old.ends_with("get -trimpath -ldflags=\"-buildid= -s\" -- rsc.io/2fa@v1.2.0"), "{old}");
         assert!(old.contains("GO19CONCURRENTCOMPILATION=0"), "{old}");
     }
 }

@@ -105,11 +105,7 @@ pub(super) enum Audience {
 
 /// Whom a path is for, by its beginning as it came.
 pub(super) fn audience(path: &str) -> Audience {
-    let first = path
-        .trim_start_matches('/')
-        .split('/')
-        .next()
-        .unwrap_or_default();
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     match first {
         "tlog" | "log" | "claims" => Audience::Log,
         "api" => Audience::Api,
@@ -123,13 +119,10 @@ pub(super) fn route(path: &str) -> Result<Route, Nowhere> {
         let sentence = format!("the path is longer than {PATH_LIMIT_BYTES} bytes");
         return Err(Nowhere::Malformed(sentence));
     }
-    let path = percent_decode_str(path)
-        .decode_utf8()
-        .map_err(|_| Nowhere::Malformed("the path is not UTF-8".to_owned()))?;
+    let path =
+        percent_decode_str(path).decode_utf8().map_err(|_| Nowhere::Malformed("the path is not UTF-8".to_owned()))?;
     if path.chars().any(char::is_control) {
-        return Err(Nowhere::Malformed(
-            "the path has a control character".to_owned(),
-        ));
+        return Err(Nowhere::Malformed("the path has a control character".to_owned()));
     }
     let path = path.strip_prefix('/').ok_or(Nowhere::Unknown)?;
     let (first, rest) = match path.split_once('/') {
@@ -185,10 +178,7 @@ fn claims(rest: &str) -> Option<Result<Route, Nowhere>> {
             Some(digits) => (digits, true),
             None => (name, false),
         };
-        return Some(Ok(Route::ClaimFile {
-            number: number(digits)?,
-            gz,
-        }));
+        return Some(Ok(Route::ClaimFile { number: number(digits)?, gz }));
     }
     c2sp(LogId::Claims, rest).map(Ok)
 }
@@ -295,10 +285,7 @@ pub(super) fn number(digits: &str) -> Option<u64> {
     if !canonical || digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    digits
-        .parse()
-        .ok()
-        .filter(|number| i64::try_from(*number).is_ok())
+    digits.parse().ok().filter(|number| i64::try_from(*number).is_ok())
 }
 
 /// A text as part of a URL's path: everything that could end or change the path is encoded.
@@ -338,11 +325,7 @@ mod tests {
     #[test]
     fn builds() {
         let check = |path: &str, want: BuildStep| {
-            assert_eq!(
-                route(path),
-                Ok(Route::Build(SPEC.parse().unwrap(), want)),
-                "{path}"
-            );
+            assert_eq!(route(path), Ok(Route::Build(SPEC.parse().unwrap(), want)), "{path}");
         };
         check(&format!("/{SPEC}"), BuildStep::Page);
         check(&format!("/{}", SPEC.replace('@', "%40")), BuildStep::Page);
@@ -353,23 +336,13 @@ mod tests {
         check(&format!("/{SPEC}{file}"), BuildStep::File(file.to_owned()));
         let check = |rest: &str, want: ResultStep| {
             let got = route(&format!("/{SPEC}{SUM}/{rest}"));
-            assert_eq!(
-                got,
-                Ok(Route::Result(
-                    SPEC.parse().unwrap(),
-                    SUM.parse().unwrap(),
-                    want
-                )),
-                "{rest}"
-            );
+            assert_eq!(got, Ok(Route::Result(SPEC.parse().unwrap(), SUM.parse().unwrap(), want)), "{rest}");
         };
         check("", ResultStep::Page);
         check("log", ResultStep::Log);
         check(file, ResultStep::File(file.to_owned()));
-        for text in [
-            "a.example/m@latest/linux-amd64-latest/",
-            "a.example/m@v1.0.0/linux-amd64-go1.27.latest-stripped/",
-        ] {
+        for text in ["a.example/m@latest/linux-amd64-latest/", "a.example/m@v1.0.0/linux-amd64-go1.27.latest-stripped/"]
+        {
             let want = Route::Build(text.parse().unwrap(), BuildStep::Page);
             assert_eq!(route(&format!("/{text}")), Ok(want), "{text}");
         }
@@ -377,12 +350,9 @@ mod tests {
 
     #[test]
     fn packages() {
-        for text in [
-            "filippo.io/age",
-            "filippo.io/age@v1.2.1",
-            "filippo.io/age@latest/cmd/age",
-            "filippo.io/age/cmd/age",
-        ] {
+        for text in
+            ["filippo.io/age", "filippo.io/age@v1.2.1", "filippo.io/age@latest/cmd/age", "filippo.io/age/cmd/age"]
+        {
             let want = Route::Package(text.parse().unwrap());
             assert_eq!(route(&format!("/{text}")), Ok(want), "{text}");
         }

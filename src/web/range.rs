@@ -33,29 +33,19 @@ pub(super) fn part(range: Option<&str>, if_range: Option<&str>, etag: &str, size
         Some(("", suffix)) => match number(suffix) {
             Some(0) => Part::Unsatisfiable,
             Some(_) if size == 0 => Part::Unsatisfiable,
-            Some(length) => Part::Bytes {
-                first: size.saturating_sub(length),
-                last: size - 1,
-            },
+            Some(length) => Part::Bytes { first: size.saturating_sub(length), last: size - 1 },
             None => Part::Whole,
         },
         Some((first, last)) => {
             let Some(first) = number(first) else {
                 return Part::Whole;
             };
-            let last = if last.is_empty() {
-                Some(u64::MAX)
-            } else {
-                number(last)
-            };
+            let last = if last.is_empty() { Some(u64::MAX) } else { number(last) };
             match last {
                 None => Part::Whole,
                 Some(last) if last < first => Part::Whole,
                 Some(_) if first >= size => Part::Unsatisfiable,
-                Some(last) => Part::Bytes {
-                    first,
-                    last: last.min(size - 1),
-                },
+                Some(last) => Part::Bytes { first, last: last.min(size - 1) },
             }
         }
         None => Part::Whole,
@@ -73,9 +63,7 @@ fn number(text: &str) -> Option<u64> {
 /// Whether an `If-None-Match` header names this entity tag.
 pub(super) fn matches(if_none_match: Option<&str>, etag: &str) -> bool {
     if_none_match.is_some_and(|tags| {
-        tags.split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+        tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
     })
 }
 
@@ -87,8 +75,7 @@ mod tests {
 
     #[test]
     fn parts() {
-        let check =
-            |range: &str, want: Part| assert_eq!(part(Some(range), None, "\"a\"", 10), want);
+        let check = |range: &str, want: Part| assert_eq!(part(Some(range), None, "\"a\"", 10), want);
         let bytes = |first, last| Part::Bytes { first, last };
         check("bytes=0-0", bytes(0, 0));
         check("bytes=2-", bytes(2, 9));
@@ -115,22 +102,10 @@ mod tests {
             check(odd, Part::Whole);
         }
         assert_eq!(part(None, None, "\"a\"", 10), Part::Whole);
-        assert_eq!(
-            part(Some("bytes=1-2"), Some("\"a\""), "\"a\"", 10),
-            bytes(1, 2)
-        );
-        assert_eq!(
-            part(Some("bytes=1-2"), Some("\"b\""), "\"a\"", 10),
-            Part::Whole
-        );
-        assert_eq!(
-            part(Some("bytes=1-2"), Some("W/\"a\""), "\"a\"", 10),
-            Part::Whole
-        );
-        assert_eq!(
-            part(Some("bytes=-1"), None, "\"a\"", 0),
-            Part::Unsatisfiable
-        );
+        assert_eq!(part(Some("bytes=1-2"), Some("\"a\""), "\"a\"", 10), bytes(1, 2));
+        assert_eq!(part(Some("bytes=1-2"), Some("\"b\""), "\"a\"", 10), Part::Whole);
+        assert_eq!(part(Some("bytes=1-2"), Some("W/\"a\""), "\"a\"", 10), Part::Whole);
+        assert_eq!(part(Some("bytes=-1"), None, "\"a\"", 0), Part::Unsatisfiable);
     }
 
     #[test]

@@ -14,9 +14,7 @@ use super::commands;
 use super::error::Error;
 use crate::builder::toolchain::Toolchains;
 use crate::goproxy::{Client, FetchError, ModuleCache};
-use crate::model::{
-    Dir, GoVersion, GoVersionQuery, ModulePath, Spec, SpecQuery, Version, VersionQuery,
-};
+use crate::model::{Dir, GoVersion, GoVersionQuery, ModulePath, Spec, SpecQuery, Version, VersionQuery};
 
 /// How long a list of versions is believed: someone who just tagged a release should see it soon.
 const VERSIONS_FOR: Duration = Duration::from_secs(60);
@@ -48,14 +46,8 @@ impl Resolver {
             proxy,
             modules,
             toolchains,
-            latest: Cache::builder()
-                .max_capacity(MODULES)
-                .time_to_live(VERSIONS_FOR)
-                .build(),
-            versions: Cache::builder()
-                .max_capacity(MODULES)
-                .time_to_live(VERSIONS_FOR)
-                .build(),
+            latest: Cache::builder().max_capacity(MODULES).time_to_live(VERSIONS_FOR).build(),
+            versions: Cache::builder().max_capacity(MODULES).time_to_live(VERSIONS_FOR).build(),
             exact: Cache::builder().max_capacity(MODULES).build(),
             commands: Cache::builder().max_capacity(MODULES).build(),
             zips: Semaphore::new(ZIPS),
@@ -69,16 +61,12 @@ impl Resolver {
             VersionQuery::Latest => self.latest(&query.module).await?,
         };
         let goversion = self.go(&query.goversion).await?;
-        query
-            .resolve(version, goversion)
-            .map_err(|error| Error::Malformed(error.to_string()))
+        query.resolve(version, goversion).map_err(|error| Error::Malformed(error.to_string()))
     }
 
     /// The newest version of a module, as the go command chooses it.
     pub(super) async fn latest(&self, module: &ModulePath) -> Result<Version, Error> {
-        let fetch = self
-            .latest
-            .try_get_with_by_ref(module, self.proxy.latest(module));
+        let fetch = self.latest.try_get_with_by_ref(module, self.proxy.latest(module));
         patiently(LONG_PATIENCE, fetch).await
     }
 
@@ -113,64 +101,40 @@ impl Resolver {
     }
 
     /// This version, if the module proxy has it.
-    pub(super) async fn exists(
-        &self,
-        module: &ModulePath,
-        version: Version,
-    ) -> Result<Version, Error> {
+    pub(super) async fn exists(&self, module: &ModulePath, version: Version) -> Result<Version, Error> {
         let key = (module.clone(), version);
-        let fetch = self.exact.try_get_with_by_ref(&key, async {
-            Ok(self.proxy.info(module, &key.1).await?.version)
-        });
+        let fetch = self.exact.try_get_with_by_ref(&key, async { Ok(self.proxy.info(module, &key.1).await?.version) });
         patiently(LONG_PATIENCE, fetch).await
     }
 
     /// Whether [`Resolver::commands`] answers without fetching anything.
     pub(super) fn knows_commands(&self, module: &ModulePath, version: &Version) -> bool {
-        self.commands
-            .contains_key(&(module.clone(), version.clone()))
+        self.commands.contains_key(&(module.clone(), version.clone()))
     }
 
     /// The folders of a module that hold commands.
-    pub(super) async fn commands(
-        &self,
-        module: &ModulePath,
-        version: &Version,
-    ) -> Result<Arc<[Dir]>, Error> {
-        let fetch = self
-            .commands
-            .try_get_with((module.clone(), version.clone()), async {
-                let _place = self
-                    .zips
-                    .acquire()
-                    .await
-                    .expect("the semaphore is never closed");
-                let (file, size) = self.modules.zip(module, version).await?;
-                let (module, version) = (module.clone(), version.clone());
-                let find = move || commands::find(&file, size, &module, &version);
-                let found = tokio::task::spawn_blocking(find).await;
-                let found = found
-                    .map_err(|_| FetchError::Temporary("reading a zip panicked".to_owned()))?;
-                // Checked against the checksum database, so what is odd about it will stay so.
-                found
-                    .map(Arc::from)
-                    .map_err(|error| FetchError::NotFound(format!("{error:#}")))
-            });
+    pub(super) async fn commands(&self, module: &ModulePath, version: &Version) -> Result<Arc<[Dir]>, Error> {
+        let fetch = self.commands.try_get_with((module.clone(), version.clone()), async {
+            let _place = self.zips.acquire().await.expect("the semaphore is never closed");
+            let (file, size) = self.modules.zip(module, version).await?;
+            let (module, version) = (module.clone(), version.clone());
+            let find = move || commands::find(&file, size, &module, &version);
+            let found = tokio::task::spawn_blocking(find).await;
+            let found = found.map_err(|_| FetchError::Temporary("reading a zip panicked".to_owned()))?;
+            // Checked against the checksum database, so what is odd about it will stay so.
+            found.map(Arc::from).map_err(|error| FetchError::NotFound(format!("{error:#}")))
+        });
         patiently(LONG_PATIENCE, fetch).await
     }
 }
 
 async fn patiently<T>(wait: Duration, fetch: impl Future<Output = Shared<T>>) -> Result<T, Error> {
-    in_time(wait, fetch)
-        .await?
-        .map_err(|error| FetchError::clone(&error).into())
+    in_time(wait, fetch).await?.map_err(|error| FetchError::clone(&error).into())
 }
 
 async fn in_time<T>(wait: Duration, fetch: impl Future<Output = T>) -> Result<T, Error> {
-    tokio::time::timeout(wait, fetch)
-        .await
-        .map_err(|_| Error::Unavailable {
-            message: "the module proxy does not answer in time".to_owned(),
-            retry_after: 30,
-        })
+    tokio::time::timeout(wait, fetch).await.map_err(|_| Error::Unavailable {
+        message: "the module proxy does not answer in time".to_owned(),
+        retry_after: 30,
+    })
 }

@@ -70,18 +70,10 @@ pub(super) async fn serve(
         ResultStep::Events => Ok(events::success(&row)),
         ResultStep::Record => {
             let headers = &call.head.headers;
-            Ok(immutable(
-                headers,
-                "text/plain; charset=utf-8",
-                row.record.to_text().into_bytes(),
-            ))
+            Ok(immutable(headers, "text/plain; charset=utf-8", row.record.to_text().into_bytes()))
         }
         ResultStep::Log => log(call, &spec).await,
-        ResultStep::Download => Ok(redirect(&format!(
-            "{}{}",
-            result_path(&row),
-            spec.file_name()
-        ))),
+        ResultStep::Download => Ok(redirect(&format!("{}{}", result_path(&row), spec.file_name()))),
         ResultStep::File(name) => file(call, &row, &name).await,
     }
 }
@@ -92,9 +84,7 @@ pub(super) fn check_name(spec: &Spec, name: &str) -> Result<bool, Error> {
     match name.strip_prefix(file.as_str()) {
         Some("") => Ok(false),
         Some(".gz") => Ok(true),
-        _ => Err(Error::NotFound(format!(
-            "the files here are {file} and {file}.gz"
-        ))),
+        _ => Err(Error::NotFound(format!("the files here are {file} and {file}.gz"))),
     }
 }
 
@@ -119,13 +109,10 @@ async fn file(call: &Call<'_>, row: &RecordRow, name: &str) -> Result<Response<B
 
 async fn log(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let output = build_log(call, spec).await?;
-    let output = output
-        .ok_or_else(|| Error::NotFound("this node has no output of this build".to_owned()))?;
+    let output = output.ok_or_else(|| Error::NotFound("this node has no output of this build".to_owned()))?;
     let mut response = text(output);
     // A rebuild may have other output.
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
@@ -136,9 +123,7 @@ async fn build_log(call: &Call<'_>, spec: &Spec) -> anyhow::Result<Option<String
             return Ok(None);
         };
         let mut output = Vec::new();
-        MultiGzDecoder::new(gz.as_slice())
-            .take(LOG_LIMIT_BYTES)
-            .read_to_end(&mut output)?;
+        MultiGzDecoder::new(gz.as_slice()).take(LOG_LIMIT_BYTES).read_to_end(&mut output)?;
         Ok(Some(String::from_utf8_lossy(&output).into_owned()))
     };
     call.state.store.read(unpack).await
@@ -147,27 +132,15 @@ async fn build_log(call: &Call<'_>, spec: &Spec) -> anyhow::Result<Option<String
 /// The error for an answer, with the compiler's words if this node found that it cannot be built.
 pub(super) async fn explained(call: &Call<'_>, spec: &Spec, answer: Answer) -> Error {
     let entry = match &answer {
-        Answer::CannotBuild { number, party, .. } if party == call.state.node.key.name() => {
-            Some(*number)
-        }
+        Answer::CannotBuild { number, party, .. } if party == call.state.node.key.name() => Some(*number),
         _ => None,
     };
     let error = Error::from(answer);
-    let (
-        Error::CannotBuild {
-            class, explanation, ..
-        },
-        Some(entry),
-    ) = (&error, entry)
-    else {
+    let (Error::CannotBuild { class, explanation, .. }, Some(entry)) = (&error, entry) else {
         return error;
     };
     match words(call, spec, entry).await {
-        Ok(detail) => Error::CannotBuild {
-            class: class.clone(),
-            explanation: explanation.clone(),
-            detail,
-        },
+        Ok(detail) => Error::CannotBuild { class: class.clone(), explanation: explanation.clone(), detail },
         Err(cause) => Error::Internal(cause),
     }
 }
@@ -182,9 +155,7 @@ async fn words(call: &Call<'_>, spec: &Spec, entry: u64) -> anyhow::Result<Strin
     };
     if let Some(output) = build_log(call, spec).await? {
         let from = output.len().saturating_sub(TAIL_BYTES);
-        let from = (from..=output.len())
-            .find(|at| output.is_char_boundary(*at))
-            .unwrap_or(output.len());
+        let from = (from..=output.len()).find(|at| output.is_char_boundary(*at)).unwrap_or(output.len());
         words.push_str("\n\n");
         words.push_str(output[from..].trim());
     }
@@ -211,10 +182,7 @@ async fn page(call: &Call<'_>, row: &RecordRow) -> Result<Response<Body>, Error>
         file_path: format!("{path}{file}"),
         size: pages::bytes(row.record.size),
         gz_path: format!("{path}{gz_file}"),
-        gz_size: binary
-            .as_ref()
-            .map(|binary| pages::bytes(binary.gz_size))
-            .unwrap_or_default(),
+        gz_size: binary.as_ref().map(|binary| pages::bytes(binary.gz_size)).unwrap_or_default(),
         held: binary.is_some_and(|binary| binary.present),
         file,
         gz_file,
@@ -234,30 +202,14 @@ async fn page(call: &Call<'_>, row: &RecordRow) -> Result<Response<Body>, Error>
 }
 
 fn documentation(spec: &Spec) -> String {
-    let dir = if spec.dir.is_root() {
-        String::new()
-    } else {
-        format!("/{}", spec.dir.as_str())
-    };
+    let dir = if spec.dir.is_root() { String::new() } else { format!("/{}", spec.dir.as_str()) };
     format!("https://pkg.go.dev/{}@{}{dir}", spec.module, spec.version)
 }
 
 /// The same program's newest version with the newest Go.
 fn latest(spec: &Spec) -> String {
-    let dir = if spec.dir.is_root() {
-        String::new()
-    } else {
-        format!("{}/", spec.dir.as_str())
-    };
-    let stripped = if spec.variant == Variant::Stripped {
-        "-stripped"
-    } else {
-        ""
-    };
+    let dir = if spec.dir.is_root() { String::new() } else { format!("{}/", spec.dir.as_str()) };
+    let stripped = if spec.variant == Variant::Stripped { "-stripped" } else { "" };
     let Spec { module, target, .. } = spec;
-    format!(
-        "/{module}@latest/{dir}{}-{}-latest{stripped}/",
-        target.goos(),
-        target.goarch()
-    )
+    format!("/{module}@latest/{dir}{}-{}-latest{stripped}/", target.goos(), target.goarch())
 }

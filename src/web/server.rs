@@ -80,9 +80,7 @@ pub struct Places(Arc<Semaphore>);
 impl Places {
     /// Room for so many connections at once.
     pub fn new(connections: usize) -> Places {
-        Places(Arc::new(Semaphore::new(
-            connections.min(Semaphore::MAX_PERMITS),
-        )))
+        Places(Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))))
     }
 }
 
@@ -99,10 +97,7 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let running = Running {
-        tasks: TaskTracker::new(),
-        kill: CancellationToken::new(),
-    };
+    let running = Running { tasks: TaskTracker::new(), kill: CancellationToken::new() };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -138,10 +133,7 @@ pub async fn serve(
     // From here on nothing new is accepted: the port is free again at once.
     drop(listener);
     running.tasks.close();
-    if tokio::time::timeout(timeouts.stop, running.tasks.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(timeouts.stop, running.tasks.wait()).await.is_err() {
         running.kill.cancel();
         running.tasks.wait().await;
     }
@@ -162,8 +154,7 @@ where
 {
     fn execute(&self, task: F) {
         let kill = self.kill.clone();
-        self.tasks
-            .spawn(async move { kill.run_until_cancelled_owned(task).await.is_some() });
+        self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await.is_some() });
     }
 }
 

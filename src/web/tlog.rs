@@ -40,12 +40,7 @@ pub(super) fn newest_note(call: &Call<'_>, log: LogId, form: Form) -> Result<Str
 }
 
 /// A tile of hashes or entries.
-pub(super) async fn tile(
-    call: &Call<'_>,
-    log: LogId,
-    form: Form,
-    tile: Tile,
-) -> Result<Response<Body>, Error> {
+pub(super) async fn tile(call: &Call<'_>, log: LogId, form: Form, tile: Tile) -> Result<Response<Body>, Error> {
     let handle = call.state.log(log);
     if tile.width > Tile::widest_at(tile.kind, tile.index, handle.size()) {
         return Err(Error::NotFound("the log has no such tile".to_owned()));
@@ -61,9 +56,7 @@ pub(super) async fn tile(
         };
     };
     let hashes = handle.tile(level, tile.index, tile.width).await?;
-    let hashes = hashes.ok_or_else(|| {
-        anyhow::anyhow!("a tile below the size of the {} log is missing", log.name())
-    })?;
+    let hashes = hashes.ok_or_else(|| anyhow::anyhow!("a tile below the size of the {} log is missing", log.name()))?;
     Ok(immutable(headers, BYTES, hashes))
 }
 
@@ -88,19 +81,11 @@ pub(super) async fn lookup(call: &Call<'_>, query: SpecQuery) -> Result<Response
     let wait = wait(call)?;
     let spec = match query.exact() {
         Some(spec) => spec,
-        None => call
-            .state
-            .resolver()
-            .spec(&query)
-            .await
-            .map_err(to_lookup)?,
+        None => call.state.resolver().spec(&query).await.map_err(to_lookup)?,
     };
     let row = record(call, &spec, wait).await.map_err(to_lookup)?;
     let head = covering_head(call, row.number).await?;
-    Ok(text(format!(
-        "{}{head}",
-        format_entry(row.number, &row.record.to_text())
-    )))
+    Ok(text(format!("{}{head}", format_entry(row.number, &row.record.to_text()))))
 }
 
 /// Below the logs, what is malformed is not there.
@@ -112,11 +97,7 @@ fn to_lookup(error: Error) -> Error {
 }
 
 /// The record of a spec: what is there, else what comes of asking for it within `wait`.
-pub(super) async fn record(
-    call: &Call<'_>,
-    spec: &Spec,
-    wait: Duration,
-) -> Result<RecordRow, Error> {
+pub(super) async fn record(call: &Call<'_>, spec: &Spec, wait: Duration) -> Result<RecordRow, Error> {
     let tally = &call.state.tally;
     if let Some(row) = tally.known(spec).await? {
         return Ok(row);
@@ -124,12 +105,8 @@ pub(super) async fn record(
     if wait.is_zero() {
         return match tally.view(spec).await?.answer() {
             Some(Answer::Record(row)) => Ok(row),
-            Some(
-                answer @ (Answer::Disputed(_) | Answer::CannotBuild { .. } | Answer::Absent(_)),
-            ) => Err(answer.into()),
-            _ => Err(Error::NotFound(
-                "there is no record of this spec yet".to_owned(),
-            )),
+            Some(answer @ (Answer::Disputed(_) | Answer::CannotBuild { .. } | Answer::Absent(_))) => Err(answer.into()),
+            _ => Err(Error::NotFound("there is no record of this spec yet".to_owned())),
         };
     }
     call.charge_build()?;
@@ -152,8 +129,8 @@ fn wait(call: &Call<'_>) -> Result<Duration, Error> {
     let Some(seconds) = call.query("wait") else {
         return Ok(longest);
     };
-    let seconds = super::paths::number(&seconds)
-        .ok_or_else(|| Error::NotFound("wait is not a number of seconds".to_owned()))?;
+    let seconds =
+        super::paths::number(&seconds).ok_or_else(|| Error::NotFound("wait is not a number of seconds".to_owned()))?;
     Ok(Duration::from_secs(seconds).min(longest))
 }
 
@@ -169,8 +146,6 @@ pub(super) async fn covered(call: &Call<'_>, log: LogId, number: u64) -> Result<
     let reached = heads.wait_for(|head| head.size.get() > number);
     match tokio::time::timeout(Duration::from_secs(5), reached).await {
         Ok(Ok(head)) => Ok(head.size),
-        _ => Err(Error::Internal(anyhow::anyhow!(
-            "no head covers entry {number}"
-        ))),
+        _ => Err(Error::Internal(anyhow::anyhow!("no head covers entry {number}"))),
     }
 }

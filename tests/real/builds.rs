@@ -12,8 +12,7 @@ use serde::Deserialize;
 use sumpeer::binaries::Binaries;
 use sumpeer::builder::toolchain::{GoBounds, Toolchains};
 use sumpeer::builder::{
-    BuildLimits, BuildReport, Builder, Outcome, Parts, Priority, Progress, Settings,
-    sandbox::Choice,
+    BuildLimits, BuildReport, Builder, Outcome, Parts, Priority, Progress, Settings, sandbox::Choice,
 };
 use sumpeer::goproxy::{Client, ModuleCache, http_client};
 use sumpeer::log;
@@ -60,21 +59,11 @@ impl World {
         let database = Database::of_key(key.parse().unwrap()).unwrap();
         let sumdb = SumDb::new(database, client.clone(), store.clone());
         let parts = Parts {
-            toolchains: Toolchains::open(
-                path,
-                store.clone(),
-                client.clone(),
-                Some(sumdb.clone()),
-                GoBounds::default(),
-            )
-            .await
-            .unwrap(),
-            modules: ModuleCache::open(path, 1 << 30, store.clone(), client, Some(Arc::new(sumdb)))
+            toolchains: Toolchains::open(path, store.clone(), client.clone(), Some(sumdb.clone()), GoBounds::default())
                 .await
                 .unwrap(),
-            binaries: Binaries::open(path, 1 << 30, store, metrics.clone())
-                .await
-                .unwrap(),
+            modules: ModuleCache::open(path, 1 << 30, store.clone(), client, Some(Arc::new(sumdb))).await.unwrap(),
+            binaries: Binaries::open(path, 1 << 30, store, metrics.clone()).await.unwrap(),
             metrics,
         };
         let settings = Settings {
@@ -82,12 +71,7 @@ impl World {
             helper: env!("CARGO_BIN_EXE_sumpeer").into(),
             sandbox: choice,
             max_builds: 1.try_into().unwrap(),
-            limits: BuildLimits {
-                time: Duration::from_secs(600),
-                memory: 4 << 30,
-                output: 1 << 20,
-                binary: 1 << 30,
-            },
+            limits: BuildLimits { time: Duration::from_secs(600), memory: 4 << 30, output: 1 << 20, binary: 1 << 30 },
             gosumdb: None,
         };
         let stop = CancellationToken::new();
@@ -95,13 +79,7 @@ impl World {
         eprintln!("{}: {}", builder.sandbox(), builder.sandbox_reason());
         let mut running = tokio::task::JoinSet::new();
         running.spawn(run);
-        World {
-            builder,
-            reports,
-            stop,
-            running,
-            _data: data,
-        }
+        World { builder, reports, stop, running, _data: data }
     }
 
     async fn build(&mut self, spec: &str) -> BuildReport {
@@ -109,18 +87,9 @@ impl World {
         let begin = Instant::now();
         let mut ticket = self.builder.submit(&spec, Priority::Person).unwrap();
         let report = self.reports.recv().await.unwrap();
-        eprintln!(
-            "{spec}: {} in {:?}, after {:?}",
-            report.outcome.kind(),
-            report.took,
-            begin.elapsed()
-        );
+        eprintln!("{spec}: {} in {:?}, after {:?}", report.outcome.kind(), report.took, begin.elapsed());
         assert_eq!(report.spec, spec);
-        assert_ne!(
-            *ticket.progress.borrow_and_update(),
-            Progress::Done,
-            "not before it is stored"
-        );
+        assert_ne!(*ticket.progress.borrow_and_update(), Progress::Done, "not before it is stored");
         report
     }
 
@@ -132,19 +101,14 @@ impl World {
 }
 
 fn go_env_goproxy() -> String {
-    let output = std::process::Command::new("go")
-        .args(["env", "GOPROXY"])
-        .output()
-        .expect("GOPROXY or go is needed");
+    let output = std::process::Command::new("go").args(["env", "GOPROXY"]).output().expect("GOPROXY or go is needed");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn unzip(gz: &[u8]) -> String {
     use std::io::Read as _;
     let mut text = String::new();
-    flate2::read::GzDecoder::new(gz)
-        .read_to_string(&mut text)
-        .unwrap();
+    flate2::read::GzDecoder::new(gz).read_to_string(&mut text).unwrap();
     text
 }
 
@@ -155,13 +119,8 @@ async fn sums_are_what_others_found() {
     let vectors: Vec<Vector> = serde_json::from_str(VECTORS).unwrap();
     for vector in vectors {
         // One system and architecture each, small programs: a minute or two.
-        let small = [
-            "linux-amd64-go1.27.1",
-            "windows-amd64-go1.27.1-stripped",
-            "go1.17.13",
-        ];
-        let wanted = all
-            || (!vector.spec.contains("mox") && small.iter().any(|end| vector.spec.contains(end)));
+        let small = ["linux-amd64-go1.27.1", "windows-amd64-go1.27.1-stripped", "go1.17.13"];
+        let wanted = all || (!vector.spec.contains("mox") && small.iter().any(|end| vector.spec.contains(end)));
         if !wanted {
             continue;
         }
@@ -170,17 +129,9 @@ async fn sums_are_what_others_found() {
         let Outcome::Built(row) = &report.outcome else {
             panic!("{}: {:?}\n{log}", vector.spec, report.outcome);
         };
-        assert_eq!(
-            (row.size, row.sum.to_string()),
-            (vector.size, vector.sum),
-            "{}",
-            vector.spec
-        );
+        assert_eq!((row.size, row.sum.to_string()), (vector.size, vector.sum), "{}", vector.spec);
         assert!(log.starts_with("# "), "{log}");
-        assert!(
-            log.contains("proxy: GET ") && log.contains("# command: go "),
-            "{log}"
-        );
+        assert!(log.contains("proxy: GET ") && log.contains("# command: go "), "{log}");
         drop(report);
     }
     world.stop().await;
@@ -190,28 +141,18 @@ async fn sums_are_what_others_found() {
 async fn what_cannot_be_built_is_named() {
     let mut world = World::new(Choice::Auto).await;
     for (spec, expected) in [
-        (
-            "rsc.io/2fa@v1.2.0/nosuch/linux-amd64-go1.27.1/",
-            "no-such-package",
-        ),
-        (
-            "golang.org/x/crypto@v0.24.0/ssh/linux-amd64-go1.27.1/",
-            "not-main",
-        ),
-        (
-            "github.com/mjl-/mox@v0.0.17/linux-amd64-go1.21.13/",
-            "needs-newer-go",
-        ),
+        ("rsc.io/2fa@v1.2.0/nosuch/linux-amd64-go1.27.1/", "no-such-package"),
+        ("golang.org/x/crypto@v0.24.0/ssh/linux-amd64-go1.27.1/", "not-main"),
+        ("github.com/mjl-/mox@v0.0.17/linux-amd64-go1.21.13/", "needs-newer-go"),
         ("rsc.io/2fa@v1.2.0/ios-arm64-go1.27.1/", "external-linker"),
         ("rsc.io/2fa@v9.9.9+incompatible/linux-amd64-go1.27.1/", ""),
         ("rsc.io/2fa@v1.2.0/linux-amd64-go1.26.99/", ""),
     ] {
         let report = world.build(spec).await;
         match &report.outcome {
-            Outcome::CannotBuild { class, detail } => assert_eq!(
-                (class.to_string().as_str(), detail.is_empty()),
-                (expected, false)
-            ),
+            Outcome::CannotBuild { class, detail } => {
+                assert_eq!((class.to_string().as_str(), detail.is_empty()), (expected, false))
+            }
             // Some proxies refuse what does not exist instead of saying so.
             Outcome::NotFound { .. } | Outcome::Temporary { .. } if expected.is_empty() => {
                 eprintln!("{:?}", report.outcome)

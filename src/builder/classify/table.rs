@@ -60,18 +60,9 @@ pub(super) const TABLE: &[(&str, Meaning)] = &[
     ("cannot find module providing package", Meaning::NotFound),
     ("unknown revision", Meaning::NotFound),
     // The module.
-    (
-        "module declares its path as:",
-        Meaning::Is(Class::ModulePathMismatch),
-    ),
-    (
-        "more replace directives.",
-        Meaning::Is(Class::ReplaceDirective),
-    ),
-    (
-        "more exclude directives.",
-        Meaning::Is(Class::ReplaceDirective),
-    ),
+    ("module declares its path as:", Meaning::Is(Class::ModulePathMismatch)),
+    ("more replace directives.", Meaning::Is(Class::ReplaceDirective)),
+    ("more exclude directives.", Meaning::Is(Class::ReplaceDirective)),
     (" requires go >= ", Meaning::NewerGo),
     (": invalid go version '", Meaning::GoLine),
     ("unknown directive: toolchain", Meaning::NewerGo),
@@ -79,48 +70,24 @@ pub(super) const TABLE: &[(&str, Meaning)] = &[
     ("unknown directive: tool", Meaning::NewerGo),
     ("unknown directive: ignore", Meaning::NewerGo),
     ("go.mod:", Meaning::Is(Class::SourceError)),
-    (
-        "version constraints conflict",
-        Meaning::Is(Class::VersionConflict),
-    ),
-    (
-        "ambiguous import: found package",
-        Meaning::Is(Class::VersionConflict),
-    ),
+    ("version constraints conflict", Meaning::Is(Class::VersionConflict)),
+    ("ambiguous import: found package", Meaning::Is(Class::VersionConflict)),
     (", but version ", Meaning::Is(Class::VersionConflict)),
     // The target.
-    (
-        "unsupported GOOS/GOARCH pair",
-        Meaning::Is(Class::UnsupportedTarget),
-    ),
-    (
-        "requires external (cgo) linking",
-        Meaning::Is(Class::ExternalLinker),
-    ),
-    (
-        "loadinternal: cannot find runtime/cgo",
-        Meaning::Is(Class::ExternalLinker),
-    ),
+    ("unsupported GOOS/GOARCH pair", Meaning::Is(Class::UnsupportedTarget)),
+    ("requires external (cgo) linking", Meaning::Is(Class::ExternalLinker)),
+    ("loadinternal: cannot find runtime/cgo", Meaning::Is(Class::ExternalLinker)),
     ("/link: running ", Meaning::Is(Class::ExternalLinker)),
     // The package.
-    (
-        "build constraints exclude all Go files in ",
-        Meaning::Excluded,
-    ),
+    ("build constraints exclude all Go files in ", Meaning::Excluded),
     ("is not a main package", Meaning::Is(Class::NotMain)),
     ("no non-test Go files in ", Meaning::Is(Class::NotMain)),
     (" is not in std (", Meaning::NotInStd),
     (" is not in GOROOT (", Meaning::NotInStd),
     ("note: module requires Go ", Meaning::NewerGo),
     ("import cycle not allowed", Meaning::Is(Class::SourceError)),
-    (
-        "case-insensitive import collision",
-        Meaning::Is(Class::SourceError),
-    ),
-    (
-        "case-insensitive file name collision",
-        Meaning::Is(Class::SourceError),
-    ),
+    ("case-insensitive import collision", Meaning::Is(Class::SourceError)),
+    ("case-insensitive file name collision", Meaning::Is(Class::SourceError)),
     ("found packages ", Meaning::Is(Class::SourceError)),
 ];
 

@@ -41,12 +41,7 @@ const V1: Files = Files {
     events: "memory.oom_control",
 };
 
-const V2: Files = Files {
-    limit: "memory.max",
-    swap: "memory.swap.max",
-    swap_is_sum: false,
-    events: "memory.events",
-};
+const V2: Files = Files { limit: "memory.max", swap: "memory.swap.max", swap_is_sum: false, events: "memory.events" };
 
 impl Cgroups {
     /// Looks for a place by making a group in it.
@@ -74,10 +69,7 @@ impl Cgroups {
             .tempdir_in(&self.parent)
             .with_context(|| format!("cannot make a control group in {}", self.parent.display()))?
             .keep();
-        let group = Cgroup {
-            path,
-            files: self.files,
-        };
+        let group = Cgroup { path, files: self.files };
         fs::write(group.path.join(self.files.limit), bytes.to_string())
             .context("cannot limit memory in a control group")?;
         let swap = if self.files.swap_is_sum { bytes } else { 0 };
@@ -123,9 +115,7 @@ impl Drop for Cgroup {
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             // Fails if a process is in it; then the next start removes it.
             let _ = fs::remove_dir(entry.path());
@@ -135,14 +125,9 @@ fn sweep(parent: &Path) {
 
 /// Where the process with this `/proc/self/cgroup` can make groups that limit memory.
 fn place(own: &str) -> Option<(PathBuf, &'static Files)> {
-    let lines = || {
-        own.lines()
-            .filter_map(|line| line.split_once(':')?.1.split_once(':'))
-    };
+    let lines = || own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let below = |mount: &str, path: &str| Path::new(mount).join(path.trim_start_matches('/'));
-    if let Some((_, path)) =
-        lines().find(|(names, _)| names.split(',').any(|name| name == "memory"))
-    {
+    if let Some((_, path)) = lines().find(|(names, _)| names.split(',').any(|name| name == "memory")) {
         return Some((below(&format!("{MOUNT}/memory"), path), &V1));
     }
     let (_, path) = lines().find(|(names, _)| names.is_empty())?;
@@ -153,11 +138,7 @@ fn place(own: &str) -> Option<(PathBuf, &'static Files)> {
 /// cannot have groups with controllers below it, so we move into one of our own.
 fn delegate(parent: &Path) -> Option<()> {
     let enabled = parent.join("cgroup.subtree_control");
-    if fs::read_to_string(&enabled)
-        .ok()?
-        .split_whitespace()
-        .any(|name| name == "memory")
-    {
+    if fs::read_to_string(&enabled).ok()?.split_whitespace().any(|name| name == "memory") {
         return Some(());
     }
     let procs = fs::read_to_string(parent.join("cgroup.procs")).ok()?;
@@ -188,9 +169,7 @@ mod tests {
 
     #[test]
     fn the_memory_hierarchy_is_found_in_both_versions() {
-        let path = |own: &str| {
-            place(own).map(|(path, files)| format!("{} {}", path.display(), files.limit))
-        };
+        let path = |own: &str| place(own).map(|(path, files)| format!("{} {}", path.display(), files.limit));
         assert_eq!(
             path("9:name=systemd:/\n4:cpu,memory:/a/b\n0::/\n").unwrap(),
             "/sys/fs/cgroup/memory/a/b memory.limit_in_bytes"
@@ -206,10 +185,7 @@ mod tests {
     #[test]
     fn kills_are_counted() {
         assert_eq!(oom_kills("low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\n"), 2);
-        assert_eq!(
-            oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"),
-            0
-        );
+        assert_eq!(oom_kills("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n"), 0);
         assert_eq!(oom_kills(""), 0);
     }
 }

@@ -96,14 +96,7 @@ impl Rooms {
 
 /// The arguments of bubblewrap for an order, up to and with the command of the first stage within.
 pub fn bwrap_args(order: &Order, json: &str) -> Vec<OsString> {
-    let mut args = words(&[
-        "--unshare-all",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-        "--cap-drop",
-        "ALL",
-    ]);
+    let mut args = words(&["--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]);
     let mut bind = |how: &str, from: &Path, to: &Path| {
         args.extend([how.into(), from.into(), to.into()]);
     };
@@ -122,15 +115,7 @@ pub fn bwrap_args(order: &Order, json: &str) -> Vec<OsString> {
     if let (Some(from), Some(to)) = (&host.socket, &inside.socket) {
         bind("--ro-bind", from, to);
     }
-    args.extend(words(&[
-        "--dev",
-        "/dev",
-        "--proc",
-        "/proc",
-        "--remount-ro",
-        "/",
-        "--chdir",
-    ]));
+    args.extend(words(&["--dev", "/dev", "--proc", "/proc", "--remount-ro", "/", "--chdir"]));
     args.push(inside.home.clone().into());
     args.extend(words(&["--", HELPER, INSIDE, json]));
     args
@@ -152,9 +137,7 @@ mod tests {
             socket: Some("/data/homes/1.sock".into()),
         };
         Order {
-            wall: Wall::Bwrap {
-                program: "/usr/bin/bwrap".into(),
-            },
+            wall: Wall::Bwrap { program: "/usr/bin/bwrap".into() },
             helper: "/usr/bin/sumpeer".into(),
             inside: host.fixed(),
             host,
@@ -169,15 +152,10 @@ mod tests {
 
     #[test]
     fn only_the_home_is_writable() {
-        let args: Vec<String> = bwrap_args(&order(), "{}")
-            .iter()
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .collect();
-        let writable: Vec<_> = args
-            .windows(3)
-            .filter(|args| args[0] == "--bind")
-            .map(|args| args[1..].join(" "))
-            .collect();
+        let args: Vec<String> =
+            bwrap_args(&order(), "{}").iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let writable: Vec<_> =
+            args.windows(3).filter(|args| args[0] == "--bind").map(|args| args[1..].join(" ")).collect();
         assert_eq!(writable, ["/data/homes/1 /build", "/data/homes/1/tmp /tmp"]);
         let text = args.join(" ");
         for wanted in [
@@ -189,10 +167,7 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{text} lacks {wanted}");
         }
-        assert!(
-            !text.contains("share-net"),
-            "a build has no network: {text}"
-        );
+        assert!(!text.contains("share-net"), "a build has no network: {text}");
     }
 
     #[test]
@@ -201,9 +176,6 @@ mod tests {
         let line = serde_json::to_string(&order).unwrap();
         assert!(!line.contains('\n'), "an order is one line");
         let back: Order = serde_json::from_str(&line).unwrap();
-        assert_eq!(
-            (back.host, back.inside, back.wall),
-            (order.host, order.inside, order.wall)
-        );
+        assert_eq!((back.host, back.inside, back.wall), (order.host, order.inside, order.wall));
     }
 }

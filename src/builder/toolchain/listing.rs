@@ -30,10 +30,7 @@ pub(super) fn module_version(goversion: &GoVersion, host: &Target) -> String {
 
 impl Listing {
     pub(super) fn new(client: Client) -> Listing {
-        Listing {
-            client,
-            read: Mutex::default(),
-        }
+        Listing { client, read: Mutex::default() }
     }
 
     /// The Go versions listed for a machine, oldest first.
@@ -41,25 +38,16 @@ impl Listing {
         let mut read = self.read.lock().await;
         let fresh = read.as_ref().is_some_and(|(_, at)| at.elapsed() < BELIEVED);
         if !fresh {
-            match self
-                .client
-                .get(&format!("{MODULE}/@v/list"), LIST_LIMIT)
-                .await
-            {
+            match self.client.get(&format!("{MODULE}/@v/list"), LIST_LIMIT).await {
                 Ok(body) => {
                     let lines = String::from_utf8_lossy(&body);
-                    *read = Some((
-                        lines.split_whitespace().map(str::to_owned).collect(),
-                        Instant::now(),
-                    ));
+                    *read = Some((lines.split_whitespace().map(str::to_owned).collect(), Instant::now()));
                 }
                 Err(error) if read.is_some() => {
                     tracing::warn!(%error, "cannot read the list of Go toolchains again, using the last one");
                 }
                 Err(error @ (FetchError::NotFound(_) | FetchError::Refused { .. })) => {
-                    return Err(ToolchainError::NotListed(format!(
-                        "Go toolchains are not listed: {error}"
-                    )));
+                    return Err(ToolchainError::NotListed(format!("Go toolchains are not listed: {error}")));
                 }
                 Err(error) => {
                     return Err(ToolchainError::Temporary(format!(
@@ -68,10 +56,7 @@ impl Listing {
                 }
             }
         }
-        Ok(read
-            .as_ref()
-            .map(|(versions, _)| for_host(versions, host))
-            .unwrap_or_default())
+        Ok(read.as_ref().map(|(versions, _)| for_host(versions, host)).unwrap_or_default())
     }
 }
 
@@ -79,13 +64,7 @@ fn for_host(versions: &[String], host: &Target) -> Vec<GoVersion> {
     let ending = format!(".{}-{}", host.goos(), host.goarch());
     let mut found: Vec<GoVersion> = versions
         .iter()
-        .filter_map(|version| {
-            version
-                .strip_prefix(PREFIX)?
-                .strip_suffix(&ending)?
-                .parse()
-                .ok()
-        })
+        .filter_map(|version| version.strip_prefix(PREFIX)?.strip_suffix(&ending)?.parse().ok())
         .collect();
     found.sort();
     found.dedup();
@@ -104,14 +83,8 @@ mod tests {
             .map(str::to_owned)
             .collect();
         let host = "linux/amd64".parse().unwrap();
-        let found: Vec<String> = for_host(&versions, &host)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let found: Vec<String> = for_host(&versions, &host).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["go1.9.2", "go1.21rc2", "go1.21.0", "go1.21.10"]);
-        assert_eq!(
-            module_version(&"go1.27.1".parse().unwrap(), &host),
-            "v0.0.1-go1.27.1.linux-amd64"
-        );
+        assert_eq!(module_version(&"go1.27.1".parse().unwrap(), &host), "v0.0.1-go1.27.1.linux-amd64");
     }
 }

@@ -52,11 +52,8 @@ const HELLO: &str = "package main\n\nfunc main() { println(\"hello\") }\n";
 /// `-mod=mod` and any language version since Go 1.12 can read this.
 const GO_MOD: &str = "module sumpeer.example/corpus\n\ngo 1.12\n";
 /// Programs of the corpus: the runtime alone; text; hashes, compression and reflection.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("hello", HELLO),
-    ("text", include_str!("corpus/text.go")),
-    ("digest", include_str!("corpus/digest.go")),
-];
+const PROGRAMS: &[(&str, &str)] =
+    &[("hello", HELLO), ("text", include_str!("corpus/text.go")), ("digest", include_str!("corpus/digest.go"))];
 /// Every run ends long before this, unless the toolchain hangs.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How often and how long to wait for a go command's file to be closed by others.
@@ -66,57 +63,30 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 const OUTPUT_LIMIT: u64 = 64 << 10;
 
 /// What a toolchain can build for (`go tool dist list`); pairs that this program does not know are left out.
-pub(super) async fn targets(
-    root: &Path,
-    goversion: &GoVersion,
-    work: &Path,
-) -> anyhow::Result<Vec<Target>> {
+pub(super) async fn targets(root: &Path, goversion: &GoVersion, work: &Path) -> anyhow::Result<Vec<Target>> {
     let home = Home::make(work.join("list"), HELLO).await?;
     let args = ["tool", "dist", "list"];
-    let run = Run {
-        root,
-        goversion,
-        home: &home,
-        target: None,
-        args: &args,
-    };
+    let run = Run { root, goversion, home: &home, target: None, args: &args };
     let list = run.output().await?;
-    let targets: Vec<Target> = list
-        .lines()
-        .filter_map(|line| line.trim().parse().ok())
-        .collect();
+    let targets: Vec<Target> = list.lines().filter_map(|line| line.trim().parse().ok()).collect();
     ensure!(!targets.is_empty(), "it lists no targets");
     Ok(targets)
 }
 
 /// Builds hello at once in two homes that share nothing, and compares.
-pub(super) async fn hello_twice(
-    root: &Path,
-    goversion: &GoVersion,
-    work: &Path,
-) -> anyhow::Result<()> {
+pub(super) async fn hello_twice(root: &Path, goversion: &GoVersion, work: &Path) -> anyhow::Result<()> {
     let homes = two_homes(work, HELLO).await?;
     let [one, two] = build_twice((root, goversion), &homes, Target::host(), Variant::Plain).await?;
-    ensure!(
-        one == two,
-        "a small program built twice has different sums: {one} and {two}"
-    );
+    ensure!(one == two, "a small program built twice has different sums: {one} and {two}");
     Ok(())
 }
 
 impl Corpus {
     /// The targets that are worth checking: three systems, two processors, as far as the toolchain has them.
     pub fn targets(toolchain: &Toolchain) -> Vec<Target> {
-        let targets = [
-            "linux/amd64",
-            "linux/arm64",
-            "darwin/arm64",
-            "windows/amd64",
-        ];
+        let targets = ["linux/amd64", "linux/arm64", "darwin/arm64", "windows/amd64"];
         let targets = targets.iter().filter_map(|target| target.parse().ok());
-        targets
-            .filter(|target| toolchain.targets.contains(target))
-            .collect()
+        targets.filter(|target| toolchain.targets.contains(target)).collect()
     }
 
     /// Builds every program for every target, plain and stripped, twice; tells `each` result as it comes. `work` is an
@@ -137,20 +107,10 @@ impl Corpus {
                     home.put_source(source).await?;
                 }
                 for variant in [Variant::Plain, Variant::Stripped] {
-                    let sums = build_twice(
-                        (&toolchain.root, &toolchain.goversion),
-                        &homes,
-                        target,
-                        variant,
-                    )
-                    .await
-                    .with_context(|| format!("cannot build {program} for {target}"))?;
-                    each(CorpusResult {
-                        program,
-                        target,
-                        variant,
-                        sums,
-                    });
+                    let sums = build_twice((&toolchain.root, &toolchain.goversion), &homes, target, variant)
+                        .await
+                        .with_context(|| format!("cannot build {program} for {target}"))?;
+                    each(CorpusResult { program, target, variant, sums });
                 }
             }
         }
@@ -160,10 +120,7 @@ impl Corpus {
 
 /// Two homes whose paths differ in depth and length.
 async fn two_homes(work: &Path, source: &str) -> anyhow::Result<[Home; 2]> {
-    Ok([
-        Home::make(work.join("a"), source).await?,
-        Home::make(work.join("another/place/further/down"), source).await?,
-    ])
+    Ok([Home::make(work.join("a"), source).await?, Home::make(work.join("another/place/further/down"), source).await?])
 }
 
 async fn build_twice(
@@ -173,10 +130,7 @@ async fn build_twice(
     variant: Variant,
 ) -> anyhow::Result<[Sum; 2]> {
     let [one, two] = homes;
-    let (one, two) = tokio::try_join!(
-        one.build(toolchain, target, variant),
-        two.build(toolchain, target, variant)
-    )?;
+    let (one, two) = tokio::try_join!(one.build(toolchain, target, variant), two.build(toolchain, target, variant))?;
     Ok([one, two])
 }
 
@@ -205,17 +159,9 @@ impl Home {
             Variant::Stripped => "-ldflags=-buildid= -s",
         };
         let args = ["build", "-trimpath", flags, "-o", "../out", "."];
-        let run = Run {
-            root,
-            goversion,
-            home: self,
-            target: Some(target),
-            args: &args,
-        };
+        let run = Run { root, goversion, home: self, target: Some(target), args: &args };
         run.output().await?;
-        let binary = tokio::fs::read(self.dir.join("out"))
-            .await
-            .context("the build left no binary")?;
+        let binary = tokio::fs::read(self.dir.join("out")).await.context("the build left no binary")?;
         Ok(Sum::of_sha256(&Sha256::digest(binary).into()))
     }
 }
@@ -251,21 +197,16 @@ impl Run<'_> {
             command.env("GO19CONCURRENTCOMPILATION", "0");
         }
         if let Some(target) = self.target {
-            command
-                .env("GOOS", target.goos())
-                .env("GOARCH", target.goarch());
+            command.env("GOOS", target.goos()).env("GOARCH", target.goarch());
         } else if let Some(path) = std::env::var_os("PATH") {
             // Asked for its targets, an old toolchain runs `uname`.
             command.env("PATH", path);
         }
-        let mut child = spawn(&mut command)
-            .await
-            .context("its go command cannot be run")?;
+        let mut child = spawn(&mut command).await.context("its go command cannot be run")?;
         let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let done = tokio::time::timeout(PATIENCE, async {
-            tokio::join!(read_some(stdout), read_some(stderr), child.wait())
-        });
+        let done =
+            tokio::time::timeout(PATIENCE, async { tokio::join!(read_some(stdout), read_some(stderr), child.wait()) });
         let Ok((stdout, stderr, status)) = done.await else {
             bail!("go {} did not end within {PATIENCE:?}", self.args.join(" "));
         };

@@ -38,43 +38,18 @@ impl World {
     async fn new() -> World {
         let (proxy, database) = (FakeProxy::start().await, FakeDatabase::new());
         let answers = database.clone();
-        proxy.otherwise(move |path| {
-            answers.answer(
-                path.strip_prefix("sumdb/")?
-                    .strip_prefix(NAME)?
-                    .strip_prefix('/')?,
-            )
-        });
+        proxy
+            .otherwise(move |path| answers.answer(path.strip_prefix("sumdb/")?.strip_prefix(NAME)?.strip_prefix('/')?));
         let data = tempfile::tempdir().unwrap();
-        let forms = TreeForms {
-            accepted: Vec::new(),
-            claims: Vec::new(),
-        };
+        let forms = TreeForms { accepted: Vec::new(), claims: Vec::new() };
         let store = Store::open(data.path(), forms, Metrics::new()).unwrap();
-        World {
-            proxy,
-            database,
-            data,
-            store,
-        }
+        World { proxy, database, data, store }
     }
 
     async fn toolchains(&self, bounds: GoBounds) -> Toolchains {
         let client = self.proxy.client();
-        let sumdb = SumDb::new(
-            self.database.database("http://127.0.0.1:9"),
-            client.clone(),
-            self.store.clone(),
-        );
-        Toolchains::open(
-            self.data.path(),
-            self.store.clone(),
-            client,
-            Some(sumdb),
-            bounds,
-        )
-        .await
-        .unwrap()
+        let sumdb = SumDb::new(self.database.database("http://127.0.0.1:9"), client.clone(), self.store.clone());
+        Toolchains::open(self.data.path(), self.store.clone(), client, Some(sumdb), bounds).await.unwrap()
     }
 
     /// Has a toolchain on the proxy and in the database.
@@ -92,9 +67,7 @@ impl World {
     /// What is in the folder of toolchains.
     fn folders(&self) -> Vec<String> {
         let folders = std::fs::read_dir(self.data.path().join("toolchains")).unwrap();
-        folders
-            .map(|folder| folder.unwrap().file_name().into_string().unwrap())
-            .collect()
+        folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect()
     }
 }
 
@@ -108,31 +81,16 @@ fn zip_path(goversion: &str) -> String {
 
 fn zip_of(version: &str, go: &str) -> Bytes {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, content) in [
-        ("bin/go", go),
-        ("VERSION", version),
-        ("src/_go.mod", "module std\n"),
-    ] {
-        zip.start_file(
-            format!("{MODULE}@{version}/{name}"),
-            SimpleFileOptions::default(),
-        )
-        .unwrap();
+    for (name, content) in [("bin/go", go), ("VERSION", version), ("src/_go.mod", "module std\n")] {
+        zip.start_file(format!("{MODULE}@{version}/{name}"), SimpleFileOptions::default()).unwrap();
         zip.write_all(content.as_bytes()).unwrap();
     }
     zip.finish().unwrap().into_inner().into()
 }
 
 async fn check(toolchains: &Toolchains, goversion: &str, want: &str) {
-    let got = match toolchains
-        .ensure(&goversion.parse().unwrap(), |_, _| ())
-        .await
-    {
-        Ok(toolchain) => format!(
-            "{} for {} targets",
-            toolchain.goversion,
-            toolchain.targets.len()
-        ),
+    let got = match toolchains.ensure(&goversion.parse().unwrap(), |_, _| ()).await {
+        Ok(toolchain) => format!("{} for {} targets", toolchain.goversion, toolchain.targets.len()),
         Err(ToolchainError::NotListed(_)) => "not listed".to_owned(),
         Err(ToolchainError::Corrupt(_)) => "corrupt".to_owned(),
         Err(ToolchainError::Temporary(_)) => "temporary".to_owned(),
@@ -170,10 +128,7 @@ async fn what_is_not_right_is_refused_and_leaves_nothing() {
     let whole = world.publish("go1.22.1", GO);
     let path = zip_path("go1.22.1");
     for (says, want) in [
-        (
-            Says::Body(zip_of(&version("go1.22.1"), "#!/bin/sh\ntouch /tmp/evil\n")),
-            "corrupt",
-        ),
+        (Says::Body(zip_of(&version("go1.22.1"), "#!/bin/sh\ntouch /tmp/evil\n")), "corrupt"),
         (Says::Body(whole.slice(..whole.len() / 2)), "corrupt"),
         (Says::Body("<html>".into()), "corrupt"),
         (Says::Body(zip_of(&version("go1.22.2"), GO)), "corrupt"),
@@ -193,9 +148,7 @@ async fn what_is_not_right_is_refused_and_leaves_nothing() {
     check(&toolchains, "go1.22.1", "go1.22.1 for 2 targets").await;
 
     // On the proxy, but the database does not know it.
-    world
-        .proxy
-        .has(&zip_path("go1.22.3"), zip_of(&version("go1.22.3"), GO));
+    world.proxy.has(&zip_path("go1.22.3"), zip_of(&version("go1.22.3"), GO));
     check(&toolchains, "go1.22.3", "not listed").await;
     world.publish("go1.22.4", UNSTEADY_GO);
     check(&toolchains, "go1.22.4", "corrupt").await;
@@ -216,41 +169,23 @@ async fn what_a_crash_left_is_not_used() {
     let toolchains = world.toolchains(GoBounds::default()).await;
     assert_eq!(world.folders(), ["go1.22.1"]);
     check(&toolchains, "go1.22.1", "go1.22.1 for 2 targets").await;
-    assert_eq!(
-        std::fs::read_to_string(folder.join("go1.22.1/bin/go")).unwrap(),
-        GO
-    );
+    assert_eq!(std::fs::read_to_string(folder.join("go1.22.1/bin/go")).unwrap(), GO);
     assert_eq!(world.folders(), ["go1.22.1"]);
 }
 
 #[tokio::test]
 async fn latest_is_the_newest_release_within_bounds() {
     let world = World::new().await;
-    let list: String = [
-        "go1.20",
-        "go1.21.0",
-        "go1.21.9",
-        "go1.21.10",
-        "go1.22.3",
-        "go1.23rc1",
-        "go1.24beta1",
-    ]
-    .map(|goversion| version(goversion) + "\n")
-    .concat();
-    world.proxy.has(
-        &format!("{MODULE}/@v/list"),
-        list + "v0.0.1-go1.30.0.plan9-386\n",
-    );
+    let list: String = ["go1.20", "go1.21.0", "go1.21.9", "go1.21.10", "go1.22.3", "go1.23rc1", "go1.24beta1"]
+        .map(|goversion| version(goversion) + "\n")
+        .concat();
+    world.proxy.has(&format!("{MODULE}/@v/list"), list + "v0.0.1-go1.30.0.plan9-386\n");
     let check = async |oldest: Option<&str>, newest: Option<&str>, want: &str| {
         let bound = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-        let bounds = GoBounds {
-            oldest: bound(oldest),
-            newest: bound(newest),
-        };
+        let bounds = GoBounds { oldest: bound(oldest), newest: bound(newest) };
         let toolchains = world.toolchains(bounds).await;
-        let said = |result: Result<GoVersion, ToolchainError>| {
-            result.map_or("none".to_owned(), |found| found.to_string())
-        };
+        let said =
+            |result: Result<GoVersion, ToolchainError>| result.map_or("none".to_owned(), |found| found.to_string());
         let got = [
             toolchains.available().await.unwrap().len().to_string(),
             said(toolchains.latest().await),
@@ -264,10 +199,7 @@ async fn latest_is_the_newest_release_within_bounds() {
     check(None, Some("go1.21"), "4 go1.21.10 go1.21.10 none").await;
     check(Some("go1.22.0"), None, "3 go1.22.3 none none").await;
     check(Some("go1.25.0"), None, "0 none none none").await;
-    let bounds = GoBounds {
-        oldest: Some("go1.22.0".parse().unwrap()),
-        newest: None,
-    };
+    let bounds = GoBounds { oldest: Some("go1.22.0".parse().unwrap()), newest: None };
     self::check(&world.toolchains(bounds).await, "go1.21.9", "not listed").await;
 }
 
@@ -275,11 +207,9 @@ async fn latest_is_the_newest_release_within_bounds() {
 async fn a_list_that_cannot_be_read_says_so() {
     let world = World::new().await;
     let path = format!("{MODULE}/@v/list");
-    for (says, want) in [
-        (Says::Status(500), "temporary"),
-        (Says::Status(403), "not listed"),
-        (Says::Status(404), "not listed"),
-    ] {
+    for (says, want) in
+        [(Says::Status(500), "temporary"), (Says::Status(403), "not listed"), (Says::Status(404), "not listed")]
+    {
         world.proxy.says(&path, says);
         let got = match world.toolchains(GoBounds::default()).await.latest().await {
             Err(ToolchainError::NotListed(_)) => "not listed",

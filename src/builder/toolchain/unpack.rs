@@ -23,38 +23,24 @@ const MAX_THREADS: usize = 4;
 /// Zips hold `_go.mod` where a toolchain has `go.mod`, and no execute bits: both as in Go's `cmd/go/internal/toolchain`.
 pub(super) fn unpack(zip: &Path, into: &Path, prefix: &str) -> anyhow::Result<String> {
     let entries = entries(zip, ZipLimits::TOOLCHAIN)?;
-    let bytes = entries
-        .iter()
-        .try_fold(0_u64, |sum, entry| sum.checked_add(entry.size()));
+    let bytes = entries.iter().try_fold(0_u64, |sum, entry| sum.checked_add(entry.size()));
     ensure!(
         bytes.is_some_and(|bytes| bytes <= ZipLimits::TOOLCHAIN.bytes),
         "its content is larger than {} bytes",
         ZipLimits::TOOLCHAIN.bytes
     );
-    let places = entries
-        .iter()
-        .map(|entry| place(entry, prefix))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    let places = entries.iter().map(|entry| place(entry, prefix)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut seen = HashSet::new();
     for place in &places {
-        ensure!(
-            seen.insert(&place.path),
-            "two files are named {}",
-            place.path.display()
-        );
+        ensure!(seen.insert(&place.path), "two files are named {}", place.path.display());
     }
     fs::create_dir(into)?;
-    let folders: HashSet<&Path> = places
-        .iter()
-        .filter_map(|place| place.path.parent())
-        .collect();
+    let folders: HashSet<&Path> = places.iter().filter_map(|place| place.path.parent()).collect();
     for folder in folders {
         fs::create_dir_all(into.join(folder))?;
     }
     let queue = Mutex::new(entries.into_iter().zip(&places));
-    let threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(MAX_THREADS);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let work = || {
         let mut zip = BufReader::with_capacity(64 << 10, File::open(zip)?);
         let mut sums = Vec::new();
@@ -75,11 +61,7 @@ pub(super) fn unpack(zip: &Path, into: &Path, prefix: &str) -> anyhow::Result<St
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers
             .into_iter()
-            .map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|_| Err(anyhow::anyhow!("unpacking panicked")))
-            })
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow::anyhow!("unpacking panicked"))))
             .collect::<anyhow::Result<Vec<_>>>()
     })?;
     hash1_of_sums(parts.into_iter().flatten().collect())
@@ -94,26 +76,16 @@ struct Place {
 
 fn place(entry: &ZipFileEntry<'_>, prefix: &str) -> anyhow::Result<Place> {
     let name = std::str::from_utf8(entry.name_raw()).context("a file name is not UTF-8")?;
-    let inner = name
-        .strip_prefix(prefix)
-        .with_context(|| format!("the file {name:?} is not below {prefix:?}"))?;
-    let clean = inner
-        .split('/')
-        .all(|part| !matches!(part, "" | "." | ".."))
+    let inner = name.strip_prefix(prefix).with_context(|| format!("the file {name:?} is not below {prefix:?}"))?;
+    let clean = inner.split('/').all(|part| !matches!(part, "" | "." | ".."))
         && !inner.contains(|c: char| c == '\\' || c == ':' || c.is_control());
-    ensure!(
-        clean,
-        "the file name {name:?} is not allowed in a toolchain"
-    );
+    ensure!(clean, "the file name {name:?} is not allowed in a toolchain");
     ensure!(!entry.is_symlink(), "the file {name:?} is a link");
     let path = match inner.strip_suffix("_go.mod") {
         Some(folder) if folder.is_empty() || folder.ends_with('/') => format!("{folder}go.mod"),
         _ => inner.to_owned(),
     };
-    Ok(Place {
-        executable: path.starts_with("bin/") || path.starts_with("pkg/tool/"),
-        path: path.into(),
-    })
+    Ok(Place { executable: path.starts_with("bin/") || path.starts_with("pkg/tool/"), path: path.into() })
 }
 
 impl Place {
@@ -141,9 +113,7 @@ mod tests {
         let mut zip = zip::ZipWriter::new(file.reopen().unwrap());
         for (name, content) in files {
             match content.strip_prefix("-> ") {
-                Some(target) => zip
-                    .add_symlink(*name, target, SimpleFileOptions::default())
-                    .unwrap(),
+                Some(target) => zip.add_symlink(*name, target, SimpleFileOptions::default()).unwrap(),
                 None => {
                     zip.start_file(*name, SimpleFileOptions::default()).unwrap();
                     zip.write_all(content.as_bytes()).unwrap();
@@ -171,10 +141,7 @@ mod tests {
         assert_ne!(mode("bin/go"), 0);
         assert_ne!(mode("pkg/tool/x/compile"), 0);
         assert_eq!(mode("src/go.mod"), 0);
-        assert_eq!(
-            fs::read_to_string(into.join("src/go.mod")).unwrap(),
-            "module std\n"
-        );
+        assert_eq!(fs::read_to_string(into.join("src/go.mod")).unwrap(), "module std\n");
         assert!(into.join("src/not_go.mod").exists());
     }
 
@@ -193,10 +160,7 @@ mod tests {
         ] {
             let zip = zip_of(&files);
             let dir = tempfile::tempdir().unwrap();
-            assert!(
-                unpack(zip.path(), &dir.path().join("go"), "p@v/").is_err(),
-                "{files:?}"
-            );
+            assert!(unpack(zip.path(), &dir.path().join("go"), "p@v/").is_err(), "{files:?}");
         }
     }
 }

@@ -12,12 +12,7 @@ use crate::tlog::{self, CompactRange, Hash, TILE_WIDTH, leaf_hash, node_hash};
 
 /// Hashes every entry again and compares all tiles and heads with what comes out; the accepted log's entries
 /// also with the rows made from them.
-pub(super) fn check(
-    reader: &Reader<'_>,
-    log: LogId,
-    forms: &[HeadForm],
-    report: &mut Report,
-) -> anyhow::Result<()> {
+pub(super) fn check(reader: &Reader<'_>, log: LogId, forms: &[HeadForm], report: &mut Report) -> anyhow::Result<()> {
     let name = log.name();
     let count = reader.count_entries(log)?;
     let mut tree = Rebuilt::default();
@@ -179,10 +174,7 @@ fn check_head(
 
 fn word_of(finding: &Finding) -> Word {
     match finding {
-        Finding::Built { size, sum } => Word::Sum {
-            size: *size,
-            sum: *sum,
-        },
+        Finding::Built { size, sum } => Word::Sum { size: *size, sum: *sum },
         Finding::CannotBuild { class, .. } => Word::CannotBuild(*class),
     }
 }

@@ -6,9 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use url::Url;
 
-use crate::model::{
-    GoVersionQuery, PackageQuery, Record, SpecQuery, Sum, Target, Variant, VersionQuery,
-};
+use crate::model::{GoVersionQuery, PackageQuery, Record, SpecQuery, Sum, Target, Variant, VersionQuery};
 use crate::tlog::VerifierKey;
 
 use super::Refusal;
@@ -60,24 +58,13 @@ pub struct GetArgs {
 /// The lookup keys that the arguments can mean, most likely first; at least one.
 pub(super) fn queries(args: &GetArgs) -> Result<Vec<SpecQuery>, Refusal> {
     let target = args.target.unwrap_or_else(Target::host);
-    let variant = if args.stripped {
-        Variant::Stripped
-    } else {
-        Variant::Plain
-    };
+    let variant = if args.stripped { Variant::Stripped } else { Variant::Plain };
     let mut queries = Vec::new();
     let mut senseless = None;
     for (module, dir) in args.package.candidates() {
         let version = args.package.version();
         let goversion = args.goversion;
-        let query = SpecQuery {
-            module,
-            version,
-            dir,
-            target,
-            goversion,
-            variant,
-        };
+        let query = SpecQuery { module, version, dir, target, goversion, variant };
         // Written and read again: parsing is what checks that the parts fit each other.
         match query.to_string().parse::<SpecQuery>() {
             Ok(query) => queries.push(query),
@@ -108,8 +95,6 @@ pub(super) fn answers(query: &SpecQuery, record: &Record) -> bool {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: jiff::SignedDuration = text
-        .parse()
-        .map_err(|error: jiff::Error| error.to_string())?;
+    let duration: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
     Duration::try_from(duration).map_err(|_| "a time to wait is not negative".to_owned())
 }

@@ -53,25 +53,15 @@ impl Heads {
         // Never read as "no history": that is what an attacker would wish for.
         let damaged = || {
             let path = path.display();
-            format!(
-                "{path} is damaged: it holds the last head of a log; remove it only if you can explain that"
-            )
+            format!("{path} is damaged: it holds the last head of a log; remove it only if you can explain that")
         };
         let stored: Stored = serde_json::from_slice(&text).with_context(damaged)?;
         let head = open_head(stored.head.as_bytes(), key, SUMDB_ORIGIN).with_context(damaged)?;
-        Ok(Some(Seen {
-            note: stored.head,
-            head,
-        }))
+        Ok(Some(Seen { note: stored.head, head }))
     }
 
     /// Keeps `new` in place of `old`, the head it was proved against. False if another run was faster: then look again.
-    pub(super) fn replace(
-        &self,
-        key: &VerifierKey,
-        old: Option<&Seen>,
-        new: &Seen,
-    ) -> anyhow::Result<bool> {
+    pub(super) fn replace(&self, key: &VerifierKey, old: Option<&Seen>, new: &Seen) -> anyhow::Result<bool> {
         let dir = self.dir.display();
         fs::create_dir_all(&self.dir).with_context(|| format!("cannot make {dir}"))?;
         // Held for the few lines below only; closing the file, also by dying, releases it.
@@ -80,16 +70,10 @@ impl Heads {
         if self.last(key)?.as_ref() != old {
             return Ok(false);
         }
-        let stored = Stored {
-            key: key.to_string(),
-            head: new.note.clone(),
-        };
+        let stored = Stored { key: key.to_string(), head: new.note.clone() };
         let text = serde_json::to_vec(&stored).context("a head is valid JSON")?;
         write_whole(&self.path(key), &text).with_context(|| format!("cannot write to {dir}"))?;
-        ensure!(
-            self.last(key)?.as_ref() == Some(new),
-            "{dir} does not give back what was written to it"
-        );
+        ensure!(self.last(key)?.as_ref() == Some(new), "{dir} does not give back what was written to it");
         Ok(true)
     }
 
@@ -120,15 +104,8 @@ mod tests {
         let key = signer.verifier();
         let seen = |size| {
             let (origin, size) = (SUMDB_ORIGIN.to_owned(), TreeSize::new(size).unwrap());
-            let head = Head {
-                origin,
-                size,
-                root: Hash([7; 32]),
-            };
-            Seen {
-                note: sign_note(&head.to_text(), &[&signer]),
-                head,
-            }
+            let head = Head { origin, size, root: Hash([7; 32]) };
+            Seen { note: sign_note(&head.to_text(), &[&signer]), head }
         };
         let folder = tempfile::TempDir::new().unwrap();
         let heads = Heads::new(folder.path().join("not/yet/there"));

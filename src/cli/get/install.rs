@@ -29,21 +29,13 @@ pub(super) fn destination(output: Option<&Path>, spec: &Spec) -> Result<PathBuf,
         Some(file) => file.to_owned(),
     };
     if file.file_name().is_none() {
-        return Err(Refusal::Usage(format!(
-            "{} is no name for a file",
-            file.display()
-        )));
+        return Err(Refusal::Usage(format!("{} is no name for a file", file.display())));
     }
     Ok(file)
 }
 
 /// Puts the record's file in place, executable, from the first server that gives it.
-pub(super) async fn install(
-    wires: &[Wire<'_>],
-    record: &Record,
-    file: &Path,
-    talk: &Talk,
-) -> Result<(), Refusal> {
+pub(super) async fn install(wires: &[Wire<'_>], record: &Record, file: &Path, talk: &Talk) -> Result<(), Refusal> {
     let folder = match file.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -57,9 +49,7 @@ pub(super) async fn install(
     download_from_any(wires, record, staged.as_file_mut(), talk).await?;
 
     let placed = (|| {
-        staged
-            .as_file()
-            .set_permissions(Permissions::from_mode(0o755))?;
+        staged.as_file().set_permissions(Permissions::from_mode(0o755))?;
         staged.as_file().sync_all()?;
         staged.persist(file)?;
         File::open(folder)?.sync_all()
@@ -68,12 +58,7 @@ pub(super) async fn install(
     Ok(())
 }
 
-async fn download_from_any(
-    wires: &[Wire<'_>],
-    record: &Record,
-    staged: &mut File,
-    talk: &Talk,
-) -> Result<(), Refusal> {
+async fn download_from_any(wires: &[Wire<'_>], record: &Record, staged: &mut File, talk: &Talk) -> Result<(), Refusal> {
     let mut last = anyhow!("no server was asked");
     for wire in wires {
         let bar = talk.bytes(&wire.name, record.size);
@@ -85,9 +70,7 @@ async fn download_from_any(
                 }
                 Err(Refusal::Failed(error)) => {
                     last = error;
-                    if attempt + 1 < TRIES
-                        && wire.pause(Duration::from_secs(1 << attempt)).await.is_err()
-                    {
+                    if attempt + 1 < TRIES && wire.pause(Duration::from_secs(1 << attempt)).await.is_err() {
                         break;
                     }
                 }
@@ -100,24 +83,10 @@ async fn download_from_any(
 }
 
 /// One download, checked: what the staged file then holds is the record's file.
-async fn download(
-    wire: &Wire<'_>,
-    record: &Record,
-    staged: &mut File,
-    bar: &ProgressBar,
-) -> Result<(), Refusal> {
-    staged
-        .set_len(0)
-        .and_then(|()| staged.rewind())
-        .context("cannot write the download")?;
+async fn download(wire: &Wire<'_>, record: &Record, staged: &mut File, bar: &ProgressBar) -> Result<(), Refusal> {
+    staged.set_len(0).and_then(|()| staged.rewind()).context("cannot write the download")?;
     bar.reset();
-    let sink = Sink {
-        file: staged,
-        hasher: Sha256::new(),
-        left: record.size,
-        disk: None,
-        bar,
-    };
+    let sink = Sink { file: staged, hasher: Sha256::new(), left: record.size, disk: None, bar };
     let sink = if let Some(response) = wire.file(record, true).await? {
         // What does not compress grows by far less than a hundredth.
         let limit = record.size + record.size / 100 + (64 << 10);
@@ -126,9 +95,7 @@ async fn download(
         let written = stream(wire, response, limit, &mut decoder).await?;
         // Own trouble first: a full disk is no reason to accuse anybody.
         decoder.get_mut().own_trouble()?;
-        written
-            .and_then(|()| decoder.finish())
-            .map_err(|error| not_the_file(wire, record, &error))?
+        written.and_then(|()| decoder.finish()).map_err(|error| not_the_file(wire, record, &error))?
     } else if let Some(response) = wire.file(record, false).await? {
         let mut sink = sink;
         let written = stream(wire, response, record.size, &mut sink).await?;
@@ -136,18 +103,11 @@ async fn download(
         written.map_err(|error| not_the_file(wire, record, &error))?;
         sink
     } else {
-        return Err(Refusal::Failed(anyhow!(
-            "{} has the record but not the file",
-            wire.name
-        )));
+        return Err(Refusal::Failed(anyhow!("{} has the record but not the file", wire.name)));
     };
     if sink.left > 0 {
         let missing = sink.left;
-        return Err(not_the_file(
-            wire,
-            record,
-            &format!("{missing} bytes are missing"),
-        ));
+        return Err(not_the_file(wire, record, &format!("{missing} bytes are missing")));
     }
     let sum = Sum::of_sha256(&sink.hasher.finalize().into());
     if sum != record.sum {
@@ -166,9 +126,7 @@ async fn stream(
     let mut left = limit;
     loop {
         let chunk = wire.in_time(response.chunk()).await?;
-        let Some(chunk) =
-            chunk.with_context(|| format!("the download from {} broke off", wire.name))?
-        else {
+        let Some(chunk) = chunk.with_context(|| format!("the download from {} broke off", wire.name))? else {
             return Ok(Ok(()));
         };
         let written = match left.checked_sub(chunk.len() as u64) {
@@ -205,9 +163,7 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     fn own_trouble(&mut self) -> anyhow::Result<()> {
-        self.disk.take().map_or(Ok(()), |error| {
-            Err(error).context("cannot write the download")
-        })
+        self.disk.take().map_or(Ok(()), |error| Err(error).context("cannot write the download"))
     }
 }
 

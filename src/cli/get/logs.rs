@@ -32,11 +32,7 @@ struct Entry {
 }
 
 /// The logs to ask, at least one.
-pub(super) fn choose(
-    urls: &[Url],
-    keys: &[VerifierKey],
-    list: &Path,
-) -> Result<Vec<LogServer>, Refusal> {
+pub(super) fn choose(urls: &[Url], keys: &[VerifierKey], list: &Path) -> Result<Vec<LogServer>, Refusal> {
     if urls.len() != keys.len() {
         let (urls, keys) = (urls.len(), keys.len());
         return Err(Refusal::Usage(format!(
@@ -46,24 +42,14 @@ pub(super) fn choose(
     let logs = if urls.is_empty() {
         read(list)?
     } else {
-        urls.iter()
-            .cloned()
-            .zip(keys.iter().cloned())
-            .map(|(url, key)| LogServer { url, key })
-            .collect()
+        urls.iter().cloned().zip(keys.iter().cloned()).map(|(url, key)| LogServer { url, key }).collect()
     };
     for (at, log) in logs.iter().enumerate() {
         if !matches!(log.url.scheme(), "http" | "https") || log.url.cannot_be_a_base() {
-            return Err(Refusal::Usage(format!(
-                "{} is no address of a web server",
-                log.url
-            )));
+            return Err(Refusal::Usage(format!("{} is no address of a web server", log.url)));
         }
         if logs[..at].iter().any(|other| other.key == log.key) {
-            return Err(Refusal::Usage(format!(
-                "{} is given twice: it is one log",
-                log.key
-            )));
+            return Err(Refusal::Usage(format!("{} is given twice: it is one log", log.key)));
         }
     }
     Ok(logs)
@@ -83,9 +69,7 @@ key = \"node.example+…\""
             )));
         }
         Err(error) => {
-            return Err(Refusal::Failed(anyhow::anyhow!(
-                "cannot read {shown}: {error}"
-            )));
+            return Err(Refusal::Failed(anyhow::anyhow!("cannot read {shown}: {error}")));
         }
     };
     let wrong = |error: String| Refusal::Usage(format!("{shown}: {error}"));
@@ -95,12 +79,8 @@ key = \"node.example+…\""
     }
     log.into_iter()
         .map(|Entry { url, key }| {
-            let url = url
-                .parse()
-                .map_err(|error| wrong(format!("{url:?} is no URL: {error}")))?;
-            let key = key
-                .parse()
-                .map_err(|error| wrong(format!("{key:?} is no verifier key: {error}")))?;
+            let url = url.parse().map_err(|error| wrong(format!("{url:?} is no URL: {error}")))?;
+            let key = key.parse().map_err(|error| wrong(format!("{key:?} is no verifier key: {error}")))?;
             Ok(LogServer { url, key })
         })
         .collect()

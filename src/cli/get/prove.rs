@@ -7,9 +7,8 @@ use url::Url;
 
 use crate::model::{Record, SpecQuery};
 use crate::tlog::{
-    FetchedTiles, Head, HeadError, NoteError, ProofError, SUMDB_ORIGIN, Tile, TreeSize,
-    VerifierKey, VerifyingTiles, check_inclusion, inclusion_proof, leaf_hash, open_head,
-    parse_lookup, tree_hash,
+    FetchedTiles, Head, HeadError, NoteError, ProofError, SUMDB_ORIGIN, Tile, TreeSize, VerifierKey, VerifyingTiles,
+    check_inclusion, inclusion_proof, leaf_hash, open_head, parse_lookup, tree_hash,
 };
 
 use super::Refusal;
@@ -40,71 +39,38 @@ pub(super) async fn prove(
 ) -> Result<Proven, Refusal> {
     let answer = wire.lookup(query).await?;
     let name = &wire.name;
-    let garbled = |error| {
-        Refusal::Failed(anyhow::Error::from(error).context(format!("{name} answered nonsense")))
-    };
+    let garbled = |error| Refusal::Failed(anyhow::Error::from(error).context(format!("{name} answered nonsense")));
     let (number, text, note) = parse_lookup(&answer).map_err(garbled)?;
     let head = open_head(note, key, SUMDB_ORIGIN).map_err(|error| match error {
         HeadError::Note(NoteError::InvalidSignature { .. } | NoteError::Unverified) => {
-            Refusal::Tampering(format!(
-                "{name} shows a head that {key} did not sign: {error}"
-            ))
+            Refusal::Tampering(format!("{name} shows a head that {key} did not sign: {error}"))
         }
-        HeadError::Note(_) | HeadError::Malformed(_) | HeadError::OtherOrigin { .. } => {
-            garbled_head(name, error)
-        }
+        HeadError::Note(_) | HeadError::Malformed(_) | HeadError::OtherOrigin { .. } => garbled_head(name, error),
     })?;
-    let record = Record::parse(text.as_bytes()).map_err(|error| {
-        Refusal::Tampering(format!("{name} has in its log what is no record: {error}"))
-    })?;
+    let record = Record::parse(text.as_bytes())
+        .map_err(|error| Refusal::Tampering(format!("{name} has in its log what is no record: {error}")))?;
     if !answers(query, &record) {
         let found = &record.spec;
-        return Err(Refusal::Tampering(format!(
-            "{name} was asked for {query} and answered with {found}"
-        )));
+        return Err(Refusal::Tampering(format!("{name} was asked for {query} and answered with {found}")));
     }
     if number >= head.size.get() {
         let size = head.size;
-        return Err(Refusal::Tampering(format!(
-            "{name} shows record {number} under a head of only {size} records"
-        )));
+        return Err(Refusal::Tampering(format!("{name} shows record {number} under a head of only {size} records")));
     }
-    let proof = with_tiles(wire, head.size, &head, |tiles| {
-        inclusion_proof(tiles, head.size, number)
-    })
-    .await;
+    let proof = with_tiles(wire, head.size, &head, |tiles| inclusion_proof(tiles, head.size, number)).await;
     let proof = proof.map_err(|trouble| trouble.of_head(name))?;
-    check_inclusion(
-        &proof,
-        head.size,
-        &head.root,
-        number,
-        &leaf_hash(text.as_bytes()),
-    )
-    .map_err(|_| {
-        Refusal::Tampering(format!(
-            "the record that {name} shows is not number {number} of its log"
-        ))
-    })?;
+    check_inclusion(&proof, head.size, &head.root, number, &leaf_hash(text.as_bytes()))
+        .map_err(|_| Refusal::Tampering(format!("the record that {name} shows is not number {number} of its log")))?;
 
     let note = String::from_utf8_lossy(note).into_owned();
     let new = Seen { note, head };
     continue_history(wire, key, heads, &new, talk).await?;
     let Seen { note, head } = new;
-    Ok(Proven {
-        url: wire.url.clone(),
-        key: key.clone(),
-        record,
-        number,
-        head,
-        note,
-    })
+    Ok(Proven { url: wire.url.clone(), key: key.clone(), record, number, head, note })
 }
 
 fn garbled_head(name: &str, error: HeadError) -> Refusal {
-    Refusal::Failed(
-        anyhow::Error::from(error).context(format!("{name} answered with a broken head")),
-    )
+    Refusal::Failed(anyhow::Error::from(error).context(format!("{name} answered with a broken head")))
 }
 
 /// Proves that this head and the last one are of one log, and keeps the larger.
@@ -141,18 +107,11 @@ async fn continue_history(
 /// Whether the smaller of two signed heads is how the larger began, by the server's own tiles.
 async fn same_log(wire: &Wire<'_>, old: &Seen, new: &Seen) -> Result<bool, Refusal> {
     let shrunk = new.head.size < old.head.size;
-    let (small, large) = if shrunk {
-        (&new.head, &old.head)
-    } else {
-        (&old.head, &new.head)
-    };
+    let (small, large) = if shrunk { (&new.head, &old.head) } else { (&old.head, &new.head) };
     if small.size == large.size {
         return Ok(small.root == large.root);
     }
-    let root = with_tiles(wire, large.size, large, |tiles| {
-        tree_hash(tiles, small.size)
-    })
-    .await;
+    let root = with_tiles(wire, large.size, large, |tiles| tree_hash(tiles, small.size)).await;
     match root {
         Ok(root) => Ok(root == small.root),
         // It signed the larger log once and has it no more, or has another in its place: gone back, however it came about.
@@ -162,11 +121,7 @@ async fn same_log(wire: &Wire<'_>, old: &Seen, new: &Seen) -> Result<bool, Refus
 }
 
 fn forked(key: &VerifierKey, old: &Seen, new: &Seen) -> Refusal {
-    let what = if new.head.size < old.head.size {
-        "has gone back"
-    } else {
-        "has been forked"
-    };
+    let what = if new.head.size < old.head.size { "has gone back" } else { "has been forked" };
     let (before, now) = (&old.note, &new.note);
     Refusal::Tampering(format!(
         "the log of {key} {what}: no single log has both of these heads. Keep them, they are the evidence.\n\
@@ -186,12 +141,10 @@ impl Trouble {
     /// In tiles of a head that the server itself has just shown.
     fn of_head(self, name: &str) -> Refusal {
         match self {
-            Trouble::WrongHash(what) => Refusal::Tampering(format!(
-                "the tiles of {name} do not fit the head it has signed: {what}"
-            )),
-            Trouble::Gone(what) => {
-                Refusal::Failed(anyhow::anyhow!("a tile of the log is missing: {what}"))
+            Trouble::WrongHash(what) => {
+                Refusal::Tampering(format!("the tiles of {name} do not fit the head it has signed: {what}"))
             }
+            Trouble::Gone(what) => Refusal::Failed(anyhow::anyhow!("a tile of the log is missing: {what}")),
             Trouble::Failed(error) => Refusal::Failed(error),
         }
     }

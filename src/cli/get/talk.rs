@@ -16,10 +16,7 @@ pub(super) struct Talk {
 
 impl Talk {
     pub(super) fn new() -> Talk {
-        Talk {
-            bars: MultiProgress::new(),
-            terminal: std::io::stderr().is_terminal(),
-        }
+        Talk { bars: MultiProgress::new(), terminal: std::io::stderr().is_terminal() }
     }
 
     /// A line that stays.
@@ -31,13 +28,8 @@ impl Talk {
     pub(super) async fn while_waiting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         if self.terminal {
-            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
-                .expect("a fixed template");
-            let bar = self.bars.add(
-                ProgressBar::new_spinner()
-                    .with_style(style)
-                    .with_message(what.to_owned()),
-            );
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("a fixed template");
+            let bar = self.bars.add(ProgressBar::new_spinner().with_style(style).with_message(what.to_owned()));
             bar.enable_steady_tick(Duration::from_millis(120));
             let done = work.await;
             bar.finish_and_clear();
@@ -53,13 +45,7 @@ impl Talk {
     /// A bar over the bytes of a download; draws nothing where there is no terminal.
     pub(super) fn bytes(&self, name: &str, size: u64) -> ProgressBar {
         let template = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
-        let style = ProgressStyle::with_template(template)
-            .expect("a fixed template")
-            .progress_chars("=> ");
-        self.bars.add(
-            ProgressBar::new(size)
-                .with_style(style)
-                .with_message(name.to_owned()),
-        )
+        let style = ProgressStyle::with_template(template).expect("a fixed template").progress_chars("=> ");
+        self.bars.add(ProgressBar::new(size).with_style(style).with_message(name.to_owned()))
     }
 }

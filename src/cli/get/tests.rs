@@ -18,15 +18,9 @@ use self::world::{EXACT, Node, PROGRAM, SPEC, World, files, parse, record};
 async fn an_honest_log_gives_the_program() {
     let world = World::new([Node::new("up.example", 300, 400)]).await;
     let installed = world.gets(EXACT).await;
-    assert_eq!(
-        (installed.proofs[0].number, world.last_head(0)),
-        (300, Some(701))
-    );
+    assert_eq!((installed.proofs[0].number, world.last_head(0)), (300, Some(701)));
     let described = super::describe(&installed);
-    assert_eq!(
-        (&described["number"], &described["spec"]),
-        (&300.into(), &SPEC.into())
-    );
+    assert_eq!((&described["number"], &described["spec"]), (&300.into(), &SPEC.into()));
     assert_eq!(described["logs"][0]["head"], described["head"]);
     // Again, larger, uncompressed, by sum, and latest of a path that does not say where the module ends.
     world.gets(EXACT).await;
@@ -37,9 +31,7 @@ async fn an_honest_log_gives_the_program() {
     let sum = installed.record.sum;
     world.gets(&format!("--sum {sum} {EXACT}")).await;
     assert_eq!(world.last_head(0), Some(1101));
-    world
-        .gets("--target linux/amd64 --goversion go1.26.1 example.com/tool/cmd/tool")
-        .await;
+    world.gets("--target linux/amd64 --goversion go1.26.1 example.com/tool/cmd/tool").await;
 }
 
 #[tokio::test]
@@ -50,19 +42,13 @@ async fn the_program_is_executable_and_replaces_what_was_there() {
     let installed = world.try_get_to(&file, EXACT).await.unwrap();
     assert_eq!(installed.file, file);
     assert_eq!(std::fs::read(&file).unwrap(), PROGRAM);
-    assert_eq!(
-        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o755
-    );
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o755);
 
     // What was there stays whole if it comes to nothing.
     std::fs::write(&file, "old").unwrap();
     world.lie(0, |node| node.file[9] ^= 1);
     assert!(world.try_get_to(&file, EXACT).await.is_err());
-    assert_eq!(
-        (std::fs::read(&file).unwrap(), files(&world.bin())),
-        (b"old".to_vec(), vec!["mine".to_owned()])
-    );
+    assert_eq!((std::fs::read(&file).unwrap(), files(&world.bin())), (b"old".to_vec(), vec!["mine".to_owned()]));
 }
 
 #[tokio::test]
@@ -74,18 +60,8 @@ async fn each_lie_is_refused() {
     refused(|n| n.file.truncate(7), Divergence, "missing").await;
     refused(|n| n.file = vec![0; 50 << 20], Divergence, "longer").await;
     refused(|n| n.bad_gz = true, Divergence, "what 127.0.0.1").await;
-    refused(
-        |n| (n.no_gz, n.file[9]) = (true, 0),
-        Divergence,
-        "its sum is",
-    )
-    .await;
-    refused(
-        |n| (n.no_gz, n.file) = (true, vec![0; 50 << 20]),
-        Divergence,
-        "longer",
-    )
-    .await;
+    refused(|n| (n.no_gz, n.file[9]) = (true, 0), Divergence, "its sum is").await;
+    refused(|n| (n.no_gz, n.file) = (true, vec![0; 50 << 20]), Divergence, "longer").await;
     refused(|n| n.cut = true, Failure, "broke off").await;
     // The log.
     let stranger = || SignerKey::generate("up.example", [9; 32]).unwrap();
@@ -102,34 +78,17 @@ async fn each_lie_is_refused() {
         let answer = (status, body.to_owned());
         move |n: &mut Node| n.refusal = Some(answer)
     };
-    refused(
-        instead(StatusCode::CONFLICT, "see /divergences/7"),
-        Divergence,
-        "/divergences/7",
-    )
-    .await;
-    refused(
-        instead(StatusCode::NOT_FOUND, "no such \x1b[31m"),
-        Failure,
-        "no such  [31m",
-    )
-    .await;
+    refused(instead(StatusCode::CONFLICT, "see /divergences/7"), Divergence, "/divergences/7").await;
+    refused(instead(StatusCode::NOT_FOUND, "no such \x1b[31m"), Failure, "no such  [31m").await;
     refused(instead(StatusCode::OK, "<html>"), Failure, "nonsense").await;
-    refused(
-        instead(StatusCode::OK, &"0".repeat(70 << 10)),
-        Failure,
-        "longer than",
-    )
-    .await;
+    refused(instead(StatusCode::OK, &"0".repeat(70 << 10)), Failure, "longer than").await;
     refused(instead(StatusCode::FOUND, "over there"), Failure, "302").await;
 }
 
 async fn refused(lie: impl FnOnce(&mut Node), exit: Exit, says: &str) {
     let world = World::new([Node::new("up.example", 300, 400)]).await;
     world.lie(0, lie);
-    world
-        .refuses(&format!("--timeout 20s {EXACT}"), exit, says)
-        .await;
+    world.refuses(&format!("--timeout 20s {EXACT}"), exit, says).await;
 }
 
 #[tokio::test]
@@ -144,24 +103,10 @@ async fn an_interrupted_run_leaves_nothing() {
 #[tokio::test]
 async fn what_makes_no_sense_is_asked_of_nobody() {
     let world = World::new([Node::new("up.example", 3, 4)]).await;
-    world.lie(0, |node| {
-        node.refusal = Some((StatusCode::IM_A_TEAPOT, String::new()))
-    });
+    world.lie(0, |node| node.refusal = Some((StatusCode::IM_A_TEAPOT, String::new())));
     let go = "--target linux/amd64 --goversion go1.26.1";
-    world
-        .refuses(
-            "--target js/wasm --goversion go1.4 example.com/tool",
-            Exit::Usage,
-            "js/wasm",
-        )
-        .await;
-    world
-        .refuses(
-            &format!("{go} --url http://127.0.0.1:1 example.com/tool"),
-            Exit::Usage,
-            "--key",
-        )
-        .await;
+    world.refuses("--target js/wasm --goversion go1.4 example.com/tool", Exit::Usage, "js/wasm").await;
+    world.refuses(&format!("{go} --url http://127.0.0.1:1 example.com/tool"), Exit::Usage, "--key").await;
 }
 
 #[tokio::test]
@@ -173,18 +118,10 @@ async fn a_fork_shows_whatever_the_size() {
             node.entries = Node::new("up.example", 300, after).entries;
             node.entries[17] = node.entries[17].replace("v1.0.17", "v6.6.6+incompatible");
         });
-        world
-            .refuses(
-                EXACT,
-                Exit::Divergence,
-                "no single log has both of these heads",
-            )
-            .await;
+        world.refuses(EXACT, Exit::Divergence, "no single log has both of these heads").await;
         // The evidence is both heads, and the first one stays.
         world.refuses(EXACT, Exit::Divergence, "\n701\n").await;
-        world
-            .refuses(EXACT, Exit::Divergence, &format!("\n{}\n", 301 + after))
-            .await;
+        world.refuses(EXACT, Exit::Divergence, &format!("\n{}\n", 301 + after)).await;
         assert_eq!(world.last_head(0), Some(701));
     }
 }
@@ -205,10 +142,7 @@ async fn a_log_that_went_back_is_refused_and_an_old_head_of_the_same_log_is_not(
 async fn a_damaged_head_is_not_taken_for_no_history() {
     let world = World::new([Node::new("up.example", 3, 4)]).await;
     world.gets(EXACT).await;
-    let file = files(&world.places().heads)
-        .into_iter()
-        .find(|name| name.ends_with(".json"))
-        .unwrap();
+    let file = files(&world.places().heads).into_iter().find(|name| name.ends_with(".json")).unwrap();
     std::fs::write(world.places().heads.join(file), "").unwrap();
     world.refuses(EXACT, Exit::Failure, "is damaged").await;
 }
@@ -217,23 +151,12 @@ async fn a_damaged_head_is_not_taken_for_no_history() {
 async fn a_sum_that_was_pinned_is_demanded() {
     let world = World::new([Node::new("up.example", 3, 4)]).await;
     let other = Sum::from_bytes([7; 20]);
-    world
-        .refuses(
-            &format!("--sum {other} {EXACT}"),
-            Exit::Divergence,
-            "the sum should be",
-        )
-        .await;
+    world.refuses(&format!("--sum {other} {EXACT}"), Exit::Divergence, "the sum should be").await;
 }
 
 #[tokio::test]
 async fn logs_must_agree_and_all_must_answer() {
-    let nodes = || {
-        [
-            Node::new("up.example", 3, 4),
-            Node::new("other.example", 10, 0),
-        ]
-    };
+    let nodes = || [Node::new("up.example", 3, 4), Node::new("other.example", 10, 0)];
     let world = World::new(nodes()).await;
     assert_eq!(world.gets(EXACT).await.proofs.len(), 2);
     let latest = EXACT.replace("v1.2.3", "latest");
@@ -247,14 +170,10 @@ async fn logs_must_agree_and_all_must_answer() {
         let other = record(SPEC.parse().unwrap(), b"something else");
         node.entries[10] = other.to_text();
     });
-    world
-        .refuses(EXACT, Exit::Divergence, "the logs do not agree")
-        .await;
+    world.refuses(EXACT, Exit::Divergence, "the logs do not agree").await;
 
     let world = World::new(nodes()).await;
-    world.lie(1, |node| {
-        node.refusal = Some((StatusCode::FORBIDDEN, "go away".to_owned()))
-    });
+    world.lie(1, |node| node.refusal = Some((StatusCode::FORBIDDEN, "go away".to_owned())));
     world.refuses(EXACT, Exit::Incomplete, "go away").await;
 }
 
@@ -264,13 +183,7 @@ async fn a_busy_server_is_asked_again_until_time_is_up() {
     world.lie(0, |node| node.busy = 1);
     world.gets(EXACT).await;
     world.lie(0, |node| node.busy = 1000);
-    world
-        .refuses(
-            &format!("--timeout 2s {EXACT}"),
-            Exit::Failure,
-            "waiting for b",
-        )
-        .await;
+    world.refuses(&format!("--timeout 2s {EXACT}"), Exit::Failure, "waiting for b").await;
 }
 
 #[tokio::test]
@@ -282,13 +195,9 @@ async fn two_runs_at_once_keep_the_larger_head() {
         async move { world.try_get_to(&file, EXACT).await.unwrap() }
     });
     let done = futures_util::future::join_all(runs).await;
-    let sizes: std::collections::BTreeSet<_> =
-        done.iter().map(|run| run.proofs[0].head.size).collect();
+    let sizes: std::collections::BTreeSet<_> = done.iter().map(|run| run.proofs[0].head.size).collect();
     assert_eq!(sizes.len(), 8, "each run saw another head");
-    let largest = done
-        .iter()
-        .map(|installed| installed.proofs[0].head.size.get())
-        .max();
+    let largest = done.iter().map(|installed| installed.proofs[0].head.size.get()).max();
     assert_eq!(world.last_head(0), largest);
 }
 
@@ -309,16 +218,10 @@ async fn the_list_of_logs_stands_in_for_the_arguments() {
     let list = format!("[[log]]\nurl = \"{}\"\nkey = \"{key}\"\n", world.urls[0]);
     std::fs::write(world.places().config, format!("{list}kee = 1\n")).unwrap();
     let (exit, said) = told(run().await);
-    assert!(
-        exit == Exit::Usage && said.contains("unknown field `kee`"),
-        "{said}"
-    );
+    assert!(exit == Exit::Usage && said.contains("unknown field `kee`"), "{said}");
     std::fs::write(world.places().config, format!("{list}{list}")).unwrap();
     let (exit, said) = told(run().await);
-    assert!(
-        exit == Exit::Usage && said.contains("given twice"),
-        "{said}"
-    );
+    assert!(exit == Exit::Usage && said.contains("given twice"), "{said}");
     std::fs::write(world.places().config, list).unwrap();
     assert_eq!(told(run().await).0, Exit::Ok);
 }

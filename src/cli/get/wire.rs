@@ -63,34 +63,21 @@ impl<'a> Wire<'a> {
             }
             client
         };
-        let log = client(Policy::none())
-            .build()
-            .context("cannot set up an HTTP client")?;
-        let files = client(Policy::limited(5))
-            .read_timeout(STALL_TIME)
-            .build()
-            .context("cannot set up an HTTP client")?;
+        let log = client(Policy::none()).build().context("cannot set up an HTTP client")?;
+        let files =
+            client(Policy::limited(5)).read_timeout(STALL_TIME).build().context("cannot set up an HTTP client")?;
         let name = match (url.host_str(), url.port()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (host, _) => host.unwrap_or_default().to_owned(),
         };
-        Ok(Wire {
-            url,
-            name,
-            log,
-            files,
-            deadline,
-            talk,
-        })
+        Ok(Wire { url, name, log, files, deadline, talk })
     }
 
     /// The server's answer to a lookup. It may have to build first, which can take many minutes.
     pub(super) async fn lookup(&self, query: &SpecQuery) -> Result<Vec<u8>, Refusal> {
         let url = self.at(&["tlog", "lookup"], &query.to_string());
         let what = format!("waiting for {} to build {query}", self.name);
-        self.talk
-            .while_waiting(&what, self.lookup_until_answered(url))
-            .await
+        self.talk.while_waiting(&what, self.lookup_until_answered(url)).await
     }
 
     async fn lookup_until_answered(&self, url: Url) -> Result<Vec<u8>, Refusal> {
@@ -130,45 +117,29 @@ impl<'a> Wire<'a> {
 
     /// A tile of hashes, as long as its width says.
     pub(super) async fn tile(&self, tile: Tile) -> Result<Vec<Hash>, TileError> {
-        let failed = |error: anyhow::Error| {
-            TileError::Failed(error.context(format!("{} did not give {tile}", self.name)))
-        };
+        let failed =
+            |error: anyhow::Error| TileError::Failed(error.context(format!("{} did not give {tile}", self.name)));
         ensure_hashes(tile).map_err(failed)?;
-        let response = self
-            .log
-            .get(self.at(&[], &format!("tlog/{tile}")))
-            .timeout(ANSWER_TIME)
-            .send()
-            .await;
+        let response = self.log.get(self.at(&[], &format!("tlog/{tile}"))).timeout(ANSWER_TIME).send().await;
         let response = response.map_err(|error| failed(error.into()))?;
         let status = response.status();
         let body = read(response, TILE_LIMIT_BYTES).await.map_err(failed)?;
         match status {
-            StatusCode::OK => parse_hash_tile(&body, tile.width).ok_or_else(|| {
-                failed(anyhow!(
-                    "it has {} bytes, not {} hashes",
-                    body.len(),
-                    tile.width
-                ))
-            }),
+            StatusCode::OK => parse_hash_tile(&body, tile.width)
+                .ok_or_else(|| failed(anyhow!("it has {} bytes, not {} hashes", body.len(), tile.width))),
             StatusCode::NOT_FOUND => Err(TileError::Gone(self.said(status, &body))),
             _ => Err(failed(anyhow!("{}", self.said(status, &body)))),
         }
     }
 
     /// Starts a download of a record's file, compressed or not. None if the server has it not in this form.
-    pub(super) async fn file(
-        &self,
-        record: &Record,
-        compressed: bool,
-    ) -> anyhow::Result<Option<Response>> {
+    pub(super) async fn file(&self, record: &Record, compressed: bool) -> anyhow::Result<Option<Response>> {
         let Record { spec, sum, .. } = record;
         let form = if compressed { ".gz" } else { "" };
         let url = self.at(&[], &format!("{spec}{sum}/{}{form}", spec.file_name()));
         loop {
             let response = self.in_time(self.files.get(url.clone()).send()).await?;
-            let response =
-                response.with_context(|| format!("cannot download from {}", self.name))?;
+            let response = response.with_context(|| format!("cannot download from {}", self.name))?;
             match response.status() {
                 StatusCode::OK => return Ok(Some(response)),
                 StatusCode::NOT_FOUND => return Ok(None),
@@ -191,11 +162,7 @@ impl<'a> Wire<'a> {
 
     /// Fails at once if the pause would end too late.
     pub(super) async fn pause(&self, pause: Duration) -> anyhow::Result<()> {
-        ensure!(
-            Instant::now() + pause < self.deadline,
-            "{} took longer than --timeout allows",
-            self.name
-        );
+        ensure!(Instant::now() + pause < self.deadline, "{} took longer than --timeout allows", self.name);
         tokio::time::sleep(pause).await;
         Ok(())
     }
@@ -215,12 +182,8 @@ impl<'a> Wire<'a> {
     /// What a server said, fit for a terminal whoever wrote it.
     fn said(&self, status: StatusCode, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body);
-        let text: String = text
-            .trim()
-            .chars()
-            .take(REASON_LIMIT_CHARS)
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text: String =
+            text.trim().chars().take(REASON_LIMIT_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!("{} says {status}: {text}", self.name)
     }
 
@@ -233,20 +196,14 @@ impl<'a> Wire<'a> {
 async fn read(mut response: Response, limit: usize) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
-        ensure!(
-            body.len() + chunk.len() <= limit,
-            "the answer is longer than {limit} bytes"
-        );
+        ensure!(body.len() + chunk.len() <= limit, "the answer is longer than {limit} bytes");
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
 fn ensure_hashes(tile: Tile) -> anyhow::Result<()> {
-    ensure!(
-        matches!(tile.kind, TileKind::Hashes(_)),
-        "it is no tile of hashes"
-    );
+    ensure!(matches!(tile.kind, TileKind::Hashes(_)), "it is no tile of hashes");
     Ok(())
 }
 
@@ -262,13 +219,8 @@ fn is_temporary(status: StatusCode) -> bool {
 }
 
 fn retry_after(response: &Response) -> Duration {
-    let seconds = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    seconds.map_or(PAUSE, |seconds: u64| {
-        Duration::from_secs(seconds.clamp(1, 600))
-    })
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    seconds.map_or(PAUSE, |seconds: u64| Duration::from_secs(seconds.clamp(1, 600)))
 }
 
 fn is_loopback(url: &Url) -> bool {

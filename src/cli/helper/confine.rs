@@ -10,13 +10,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, Ruleset,
-    RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as ArgLen, SeccompCmpOp as Op,
-    SeccompCondition as Condition, SeccompFilter, SeccompRule,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as ArgLen, SeccompCmpOp as Op, SeccompCondition as Condition,
+    SeccompFilter, SeccompRule,
 };
 
 use crate::builder::sandbox::{Order, Wall};
@@ -28,25 +28,17 @@ const OPEN_FILES: u64 = 4096;
 const SYSTEM: &[&str] = &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/nix/store"];
 
 /// Parts of /proc and /sys that the Go runtime reads.
-const RUNTIME: &[&str] = &[
-    "/proc/self",
-    "/sys/kernel/mm/transparent_hugepage",
-    "/sys/devices/system/cpu",
-];
+const RUNTIME: &[&str] = &["/proc/self", "/sys/kernel/mm/transparent_hugepage", "/sys/devices/system/cpu"];
 
 const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
 
 /// Returns only with an error: else this process is the go command.
 pub(super) fn run(order: &Order) -> anyhow::Result<u8> {
     // The parent is the forwarder: without it a build could not end well, so it need not go on.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .context("cannot tie a build to its parent")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("cannot tie a build to its parent")?;
     limit(order)?;
     let mut command = Command::new(order.inside.go());
-    command
-        .args(&order.args)
-        .env_clear()
-        .envs(order.env.iter().cloned());
+    command.args(&order.args).env_clear().envs(order.env.iter().cloned());
     if let Some(port) = order.port {
         command.env("GOPROXY", format!("http://127.0.0.1:{port}"));
     }
@@ -64,18 +56,13 @@ pub(super) fn run(order: &Order) -> anyhow::Result<u8> {
 
 fn limit(order: &Order) -> anyhow::Result<()> {
     let set = |resource, bytes: u64| {
-        let limit = Rlimit {
-            current: Some(bytes),
-            maximum: Some(bytes),
-        };
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
         rustix::process::setrlimit(resource, limit).context("cannot set a limit")
     };
     set(Resource::Core, 0)?;
     set(Resource::Fsize, order.file_limit)?;
     // A lower limit that we were given cannot be raised, and need not be.
-    let files = rustix::process::getrlimit(Resource::Nofile)
-        .maximum
-        .unwrap_or(OPEN_FILES);
+    let files = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(OPEN_FILES);
     set(Resource::Nofile, files.min(OPEN_FILES))?;
     match order.data_limit {
         Some(bytes) => set(Resource::Data, bytes),
@@ -131,37 +118,27 @@ fn filter() -> anyhow::Result<()> {
 }
 
 fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, error: i32) -> anyhow::Result<()> {
-    let arch = std::env::consts::ARCH
-        .try_into()
-        .context("no system call filter for this processor")?;
+    let arch = std::env::consts::ARCH.try_into().context("no system call filter for this processor")?;
     let deny = SeccompAction::Errno(error.unsigned_abs());
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, deny, arch)
-        .context("cannot make the system call filter")?;
-    let program: BpfProgram = filter
-        .try_into()
-        .context("cannot make the system call filter")?;
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, deny, arch).context("cannot make the system call filter")?;
+    let program: BpfProgram = filter.try_into().context("cannot make the system call filter")?;
     seccompiler::apply_filter(&program).context("cannot set the system call filter")
 }
 
 /// What the filter forbids: system call number → conditions, any of which suffices; none means always.
 fn rules() -> anyhow::Result<BTreeMap<i64, Vec<SeccompRule>>> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        FORBIDDEN.iter().map(|&call| (call, vec![])).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = FORBIDDEN.iter().map(|&call| (call, vec![])).collect();
     // Only TCP: no unix sockets (the host's daemons listen on them), no datagrams, no raw packets,
     // no netlink, none of the many families that kernels have had holes in.
-    let family =
-        |op, family: i32| Condition::new(0, ArgLen::Dword, op, u64::from(family.unsigned_abs()));
-    let stream =
-        |op, value: i32| Condition::new(1, ArgLen::Dword, op, u64::from(value.unsigned_abs()));
+    let family = |op, family: i32| Condition::new(0, ArgLen::Dword, op, u64::from(family.unsigned_abs()));
+    let stream = |op, value: i32| Condition::new(1, ArgLen::Dword, op, u64::from(value.unsigned_abs()));
     // The type's low bits, without SOCK_NONBLOCK and SOCK_CLOEXEC.
     const TYPE: u64 = 0xf;
     rules.insert(
         libc::SYS_socket,
         vec![
-            SeccompRule::new(vec![
-                family(Op::Ne, libc::AF_INET)?,
-                family(Op::Ne, libc::AF_INET6)?,
-            ])?,
+            SeccompRule::new(vec![family(Op::Ne, libc::AF_INET)?, family(Op::Ne, libc::AF_INET6)?])?,
             SeccompRule::new(vec![stream(Op::MaskedEq(TYPE), libc::SOCK_DGRAM)?])?,
             SeccompRule::new(vec![stream(Op::MaskedEq(TYPE), libc::SOCK_RAW)?])?,
             SeccompRule::new(vec![stream(Op::MaskedEq(TYPE), libc::SOCK_SEQPACKET)?])?,
@@ -170,26 +147,10 @@ fn rules() -> anyhow::Result<BTreeMap<i64, Vec<SeccompRule>>> {
     // New namespaces give a process powers over its own, and so reach code that only root could.
     let namespace = |flag: i32| {
         let flag = u64::from(flag.unsigned_abs());
-        SeccompRule::new(vec![Condition::new(
-            0,
-            ArgLen::Qword,
-            Op::MaskedEq(flag),
-            flag,
-        )?])
+        SeccompRule::new(vec![Condition::new(0, ArgLen::Qword, Op::MaskedEq(flag), flag)?])
     };
-    let namespaces = [
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWNET,
-        libc::CLONE_NEWPID,
-    ];
-    rules.insert(
-        libc::SYS_clone,
-        namespaces
-            .into_iter()
-            .map(namespace)
-            .collect::<Result<_, _>>()?,
-    );
+    let namespaces = [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET, libc::CLONE_NEWPID];
+    rules.insert(libc::SYS_clone, namespaces.into_iter().map(namespace).collect::<Result<_, _>>()?);
     Ok(rules)
 }
 

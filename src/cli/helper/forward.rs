@@ -20,12 +20,8 @@ pub(super) fn start(socket: Option<&Path>) -> anyhow::Result<Option<u16>> {
     let Some(socket) = socket else {
         return Ok(None);
     };
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen for the go command")?;
-    let port = listener
-        .local_addr()
-        .context("cannot tell the port listened on")?
-        .port();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen for the go command")?;
+    let port = listener.local_addr().context("cannot tell the port listened on")?.port();
     let socket = socket.to_owned();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -43,8 +39,7 @@ fn carry(client: TcpStream, socket: PathBuf) {
     let Ok(server) = UnixStream::connect(socket) else {
         return;
     };
-    let (Ok(mut client_reader), Ok(mut server_writer)) = (client.try_clone(), server.try_clone())
-    else {
+    let (Ok(mut client_reader), Ok(mut server_writer)) = (client.try_clone(), server.try_clone()) else {
         return;
     };
     let requests = thread::spawn(move || {

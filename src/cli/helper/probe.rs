@@ -15,21 +15,12 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<u8
     };
     let home = std::env::current_dir().context("a build cannot find its home")?;
     fs::write(home.join("probe"), "probe").context("a build cannot write to its home")?;
-    OpenOptions::new()
-        .write(true)
-        .open("/dev/null")
-        .context("a build cannot write to /dev/null")?;
+    OpenOptions::new().write(true).open("/dev/null").context("a build cannot write to /dev/null")?;
     if wall == "none" {
         return Ok(0);
     }
-    ensure!(
-        fs::read(Path::new(&hidden)).is_err(),
-        "a build can read files of the host"
-    );
-    ensure!(
-        fs::write("/usr/lib/sumpeer-probe", "").is_err(),
-        "a build can write outside of its home"
-    );
+    ensure!(fs::read(Path::new(&hidden)).is_err(), "a build can read files of the host");
+    ensure!(fs::write("/usr/lib/sumpeer-probe", "").is_err(), "a build can write outside of its home");
     // A documentation address: nothing answers there, and a wall refuses before anything is sent.
     let refused = match TcpStream::connect_timeout(
         &"192.0.2.1:443".parse().expect("this is an address"),
@@ -39,13 +30,7 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<u8
         Err(error) => error.kind() != std::io::ErrorKind::TimedOut,
     };
     ensure!(refused, "a build can reach the network");
-    ensure!(
-        UdpSocket::bind("127.0.0.1:0").is_err(),
-        "a build can open datagram sockets"
-    );
-    ensure!(
-        std::env::vars_os().next().is_none(),
-        "a build sees the node's environment"
-    );
+    ensure!(UdpSocket::bind("127.0.0.1:0").is_err(), "a build can open datagram sockets");
+    ensure!(std::env::vars_os().next().is_none(), "a build sees the node's environment");
     Ok(0)
 }

@@ -20,9 +20,7 @@ const ORDER_LIMIT_BYTES: u64 = 1 << 20;
 pub(super) fn run() -> anyhow::Result<u8> {
     let mut lines = BufReader::new(stdin()).take(ORDER_LIMIT_BYTES);
     let mut line = String::new();
-    lines
-        .read_line(&mut line)
-        .context("cannot read the order")?;
+    lines.read_line(&mut line).context("cannot read the order")?;
     let mut order: Order = serde_json::from_str(&line).context("cannot read the order")?;
     if let Some(procs) = &order.cgroup {
         let pid = std::process::id().to_string();
@@ -34,10 +32,7 @@ pub(super) fn run() -> anyhow::Result<u8> {
 
     // From this thread and no other: bubblewrap dies with the *thread* that started it, and this
     // one lives as long as the process.
-    let mut child = command(&mut order)?
-        .process_group(0)
-        .spawn()
-        .context("cannot start the sandbox")?;
+    let mut child = command(&mut order)?.process_group(0).spawn().context("cannot start the sandbox")?;
     let group = Pid::from_child(&child);
     thread::spawn(move || {
         // Bytes mean nothing, only the end does.
@@ -98,10 +93,7 @@ fn kill_adopted() {
     let list = format!("/proc/self/task/{}/children", std::process::id());
     while let Ok(children) = fs::read_to_string(&list) {
         let mut any = false;
-        for pid in children
-            .split_whitespace()
-            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-        {
+        for pid in children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
             any = true;
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());

@@ -21,11 +21,7 @@ impl Verify for Vouch {
         "sums.test"
     }
 
-    fn check<'a>(
-        &'a self,
-        file: &'a VersionFile,
-        content: &'a Path,
-    ) -> BoxFuture<'a, Result<(), FetchError>> {
+    fn check<'a>(&'a self, file: &'a VersionFile, content: &'a Path) -> BoxFuture<'a, Result<(), FetchError>> {
         async move {
             match std::fs::read(content).unwrap().starts_with(b"good") {
                 true => Ok(()),
@@ -50,35 +46,21 @@ struct World {
 impl World {
     async fn new() -> World {
         let data = tempfile::tempdir().unwrap();
-        let forms = TreeForms {
-            accepted: Vec::new(),
-            claims: Vec::new(),
-        };
+        let forms = TreeForms { accepted: Vec::new(), claims: Vec::new() };
         let upstream = FakeProxy::start().await;
         upstream.has("m.test/x/@v/v1.0.0.info", r#"{"Version":"v1.0.0"}"#);
         upstream.has("m.test/x/@v/v1.0.0.mod", "good module");
         upstream.has("m.test/x/@v/v1.0.0.zip", "good ".repeat(200_000));
         upstream.has("m.test/x/@v/list", "v1.0.0\nv1.1.0\n");
         upstream.has("dep.test/y/@v/list", "v0.1.0\n");
-        World {
-            store: Store::open(data.path(), forms, Metrics::new()).unwrap(),
-            upstream,
-            data,
-            lines: Arc::default(),
-        }
+        World { store: Store::open(data.path(), forms, Metrics::new()).unwrap(), upstream, data, lines: Arc::default() }
     }
 
     async fn cache(&self, limit: u64) -> ModuleCache {
         let verify: Arc<dyn Verify> = Arc::new(Vouch);
-        ModuleCache::open(
-            self.data.path(),
-            limit,
-            self.store.clone(),
-            self.upstream.client(),
-            Some(verify),
-        )
-        .await
-        .unwrap()
+        ModuleCache::open(self.data.path(), limit, self.store.clone(), self.upstream.client(), Some(verify))
+            .await
+            .unwrap()
     }
 
     fn build(&self, cache: ModuleCache, name: &str) -> (BuildProxy, PathBuf) {
@@ -121,62 +103,27 @@ async fn get(socket: &Path, path: &str) -> (u16, String) {
 async fn the_built_module_has_one_version_and_the_database_is_always_there() {
     let world = World::new().await;
     let (proxy, socket) = world.build(world.cache(1 << 30).await, "s");
-    assert_eq!(
-        get(&socket, "m.test/x/@v/list").await,
-        (200, "v1.0.0\n".into())
-    );
-    assert_eq!(
-        get(&socket, "m.test/x/@latest").await,
-        (200, r#"{"Version":"v1.0.0"}"#.into())
-    );
-    assert_eq!(
-        get(&socket, "dep.test/y/@v/list").await,
-        (200, "v0.1.0\n".into())
-    );
-    assert_eq!(
-        get(&socket, "sumdb/sums.test/supported").await,
-        (200, String::new())
-    );
-    assert_eq!(
-        get(&socket, "sumdb/sums.test/lookup/a@v1.0.0").await,
-        (200, "proven lookup/a@v1.0.0".into())
-    );
-    assert_eq!(
-        get(&socket, "sumdb/other.test/lookup/a@v1.0.0").await.0,
-        404
-    );
-    assert_eq!(
-        get(&socket, "m.test/x/@v/v1.0.0.zip").await.1.len(),
-        1_000_000
-    );
-    assert_eq!(
-        ask(&socket, "HEAD", "m.test/x/@v/v1.0.0.zip").await,
-        (200, String::new())
-    );
+    assert_eq!(get(&socket, "m.test/x/@v/list").await, (200, "v1.0.0\n".into()));
+    assert_eq!(get(&socket, "m.test/x/@latest").await, (200, r#"{"Version":"v1.0.0"}"#.into()));
+    assert_eq!(get(&socket, "dep.test/y/@v/list").await, (200, "v0.1.0\n".into()));
+    assert_eq!(get(&socket, "sumdb/sums.test/supported").await, (200, String::new()));
+    assert_eq!(get(&socket, "sumdb/sums.test/lookup/a@v1.0.0").await, (200, "proven lookup/a@v1.0.0".into()));
+    assert_eq!(get(&socket, "sumdb/other.test/lookup/a@v1.0.0").await.0, 404);
+    assert_eq!(get(&socket, "m.test/x/@v/v1.0.0.zip").await.1.len(), 1_000_000);
+    assert_eq!(ask(&socket, "HEAD", "m.test/x/@v/v1.0.0.zip").await, (200, String::new()));
     assert_eq!(ask(&socket, "PUT", "m.test/x/@v/v1.0.0.zip").await.0, 405);
-    for path in [
-        "",
-        "etc/passwd",
-        "m.test/x/@v/v1.0.0.zip/..",
-        "m.test/x/@v/master.info",
-        "m.test/../@v/list",
-    ] {
+    for path in ["", "etc/passwd", "m.test/x/@v/v1.0.0.zip/..", "m.test/x/@v/master.info", "m.test/../@v/list"] {
         assert_eq!(get(&socket, path).await.0, 404, "{path}");
     }
     assert_eq!(proxy.trouble(), None);
     assert_eq!(proxy.module_absent(), None);
     assert_eq!(world.upstream.asked("m.test/x/@v/list"), 0);
     let lines = world.lines.lock().unwrap();
-    let hash = HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(
-        "good ".repeat(200_000),
-    ));
+    let hash = HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest("good ".repeat(200_000)));
     let from = &world.upstream.url;
     let zip = format!("proxy: GET /m.test/x/@v/v1.0.0.zip: 200 1000000 bytes, sha256:{hash}, ");
     assert!(lines.contains(&format!("{zip}{from}")), "{lines:?}");
-    assert!(
-        lines.contains(&format!("{}cache", zip.replace("GET", "HEAD"))),
-        "{lines:?}"
-    );
+    assert!(lines.contains(&format!("{}cache", zip.replace("GET", "HEAD"))), "{lines:?}");
     assert_eq!(lines.len(), 14);
 }
 
@@ -192,17 +139,12 @@ async fn a_file_with_a_wrong_hash_is_neither_handed_on_nor_kept() {
         assert!(body.starts_with("security error: "), "{body}");
         assert!(proxy.trouble().unwrap().contains("security error"));
     }
-    world
-        .upstream
-        .has("m.test/x/@v/v1.0.0.info", r#"{"Version":"v1.0.1"}"#);
+    world.upstream.has("m.test/x/@v/v1.0.0.info", r#"{"Version":"v1.0.1"}"#);
     assert_eq!(get(&socket, "m.test/x/@v/v1.0.0.info").await.0, 502);
     assert!(world.files().is_empty(), "{:?}", world.files());
     // Not remembered either.
     world.upstream.has("m.test/x/@v/v1.0.0.mod", "good again");
-    assert_eq!(
-        get(&socket, "m.test/x/@v/v1.0.0.mod").await,
-        (200, "good again".into())
-    );
+    assert_eq!(get(&socket, "m.test/x/@v/v1.0.0.mod").await, (200, "good again".into()));
 }
 
 #[tokio::test]
@@ -213,16 +155,8 @@ async fn what_fails_upstream_is_told_apart() {
         let (proxy, socket) = world.build(cache.clone(), "s");
         world.upstream.says(path, says);
         let (status, _) = get(&socket, path).await;
-        let trouble = if proxy.trouble().is_some() {
-            " trouble"
-        } else {
-            ""
-        };
-        let absent = if proxy.module_absent().is_some() {
-            " absent"
-        } else {
-            ""
-        };
+        let trouble = if proxy.trouble().is_some() { " trouble" } else { "" };
+        let absent = if proxy.module_absent().is_some() { " absent" } else { "" };
         assert_eq!(format!("{status}{trouble}{absent}"), want, "{path}");
         drop(proxy);
         std::fs::remove_file(socket).unwrap();
@@ -236,12 +170,7 @@ async fn what_fails_upstream_is_told_apart() {
     check(own, Says::Cut("good module".into(), 5), "502 trouble").await;
     check("m.test/x/cmd/y/@v/v1.0.0.info", Says::Status(404), "404").await;
     check("dep.test/y/@v/v1.0.0.mod", Says::Status(404), "404").await;
-    check(
-        "dep.test/y/@v/v1.0.0.info",
-        Says::Body("<html>".into()),
-        "502 trouble",
-    )
-    .await;
+    check("dep.test/y/@v/v1.0.0.info", Says::Body("<html>".into()), "502 trouble").await;
     check("dep.test/z/@v/list", Says::Status(500), "502 trouble").await;
 }
 
@@ -283,15 +212,9 @@ async fn what_was_used_longest_ago_goes_first() {
     let (_proxy, socket) = world.build(cache, "s");
     for minor in 0..20 {
         let path = format!("dep.test/y/@v/v1.{minor}.0.zip");
-        world
-            .upstream
-            .has(&path, format!("good {minor:095}").repeat(500));
+        world.upstream.has(&path, format!("good {minor:095}").repeat(500));
         assert_eq!(get(&socket, &path).await.1.len(), 50_000);
-        let bytes: u64 = world
-            .files()
-            .iter()
-            .map(|file| file.metadata().unwrap().len())
-            .sum();
+        let bytes: u64 = world.files().iter().map(|file| file.metadata().unwrap().len()).sum();
         assert!(bytes <= 250_000, "{bytes}");
         let rows = world.store.read(|rows| rows.module_bytes()).await.unwrap();
         assert_eq!(rows, bytes);
@@ -302,22 +225,14 @@ async fn what_was_used_longest_ago_goes_first() {
 #[tokio::test]
 async fn dropping_the_proxy_ends_its_connections() {
     let world = World::new().await;
-    world
-        .upstream
-        .says("dep.test/y/@v/v1.0.0.zip", Says::Nothing);
+    world.upstream.says("dep.test/y/@v/v1.0.0.zip", Says::Nothing);
     let (proxy, socket) = world.build(world.cache(1 << 30).await, "s");
     let mut stream = UnixStream::connect(&socket).await.unwrap();
-    stream
-        .write_all(b"GET /dep.test/y/@v/v1.0.0.zip HTTP/1.1\r\nHost: proxy\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /dep.test/y/@v/v1.0.0.zip HTTP/1.1\r\nHost: proxy\r\n\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(proxy);
     let mut rest = Vec::new();
-    tokio::time::timeout(Duration::from_secs(1), stream.read_to_end(&mut rest))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(1), stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert!(rest.is_empty());
     assert!(UnixStream::connect(&socket).await.is_err());
 }

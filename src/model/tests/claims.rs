@@ -20,13 +20,7 @@ fn claims_come_out_as_they_went_in() {
     }
     let claim = parse(CANNOT).expect("a claim");
     let detail = "no \"C\"".to_owned();
-    assert_eq!(
-        claim.finding,
-        Finding::CannotBuild {
-            class: Class::Cgo,
-            detail
-        }
-    );
+    assert_eq!(claim.finding, Finding::CannotBuild { class: Class::Cgo, detail });
 }
 
 #[test]
@@ -38,14 +32,7 @@ fn what_is_not_known_is_passed_over_and_what_is_not_needed_may_be_missing() {
     let bare = CANNOT.replace(",\"host\":\"linux/amd64\",\"toolchain\":\"h1:x=\"", "");
     let bare = bare.replace(",\"detail\":\"no \\\"C\\\"\"", "");
     let claim = parse(&bare).expect(&bare);
-    assert_eq!(
-        (
-            claim.host.as_str(),
-            claim.toolchain.as_str(),
-            claim.sandbox.as_str()
-        ),
-        ("", "", "")
-    );
+    assert_eq!((claim.host.as_str(), claim.toolchain.as_str(), claim.sandbox.as_str()), ("", "", ""));
 }
 
 #[test]
@@ -71,23 +58,14 @@ fn what_is_no_claim_is_refused() {
         // members twice, spelt differently or unknown
         with("\"size\"", "\"size\":6440211,\"size\""),
         with("\"size\"", "\"s\\u0069ze\":6440211,\"size\""),
-        with(
-            "\"size\"",
-            "\"spec\":\"filippo.io/age@v1.2.1/cmd/age/linux-amd64-go1.27.1/\",\"size\"",
-        ),
+        with("\"size\"", "\"spec\":\"filippo.io/age@v1.2.1/cmd/age/linux-amd64-go1.27.1/\",\"size\""),
         with("\"size\"", "\"x\":1,\"x\":1,\"size\""),
         // both, neither, half
         with("\"at\"", "\"cannot_build\":\"cgo\",\"at\""),
         with("\"size\":6440211,", ""),
         with("\"sum\":\"0hNa1JziBftc7esvlBfQY5EJjFxM\",", ""),
-        with(
-            "\"size\":6440211,\"sum\":\"0hNa1JziBftc7esvlBfQY5EJjFxM\",",
-            "",
-        ),
-        CANNOT.replace(
-            "\"detail\"",
-            "\"sum\":\"0hNa1JziBftc7esvlBfQY5EJjFxM\",\"detail\"",
-        ),
+        with("\"size\":6440211,\"sum\":\"0hNa1JziBftc7esvlBfQY5EJjFxM\",", ""),
+        CANNOT.replace("\"detail\"", "\"sum\":\"0hNa1JziBftc7esvlBfQY5EJjFxM\",\"detail\""),
         CANNOT.replace("\"detail\"", "\"size\":1,\"detail\""),
         CANNOT.replace("\"cgo\"", "\"bad-luck\""),
         CANNOT.replace("\"cgo\"", "\"Cgo\""),
@@ -119,15 +97,7 @@ fn what_is_no_claim_is_refused() {
         let error = parse(&bad).expect_err(&bad).to_string();
         assert!(!error.contains(char::is_control), "{error:?}");
     }
-    assert!(
-        Claim::parse(
-            BUILT
-                .replace("bwrap", "b?rap")
-                .replace('?', "\u{0}")
-                .as_bytes()
-        )
-        .is_err()
-    );
+    assert!(Claim::parse(BUILT.replace("bwrap", "b?rap").replace('?', "\u{0}").as_bytes()).is_err());
     let mut broken = BUILT.as_bytes().to_vec();
     broken[BUILT.len() - 5] = 0xff;
     assert!(Claim::parse(&broken).is_err());
@@ -135,11 +105,7 @@ fn what_is_no_claim_is_refused() {
 
 #[test]
 fn times_are_whole_seconds_in_utc() {
-    for at in [
-        "2026-11-21T10:30:00+01:00",
-        "2026-11-21T09:30:00.999Z",
-        "2026-11-21T08:30:00-01:00",
-    ] {
+    for at in ["2026-11-21T10:30:00+01:00", "2026-11-21T09:30:00.999Z", "2026-11-21T08:30:00-01:00"] {
         let text = BUILT.replace("2026-11-21T09:30:00Z", at);
         assert_eq!(parse(&text).expect(&text).to_text(), BUILT);
     }
@@ -150,17 +116,10 @@ fn a_long_reason_is_cut_to_fit() {
     let mut claim = parse(CANNOT).expect("a claim");
     for unit in ["x", "ä", "\"", "\\", "\n", "\u{1}\u{7f}", "🦀", "a\"🦀\n"] {
         let detail = unit.repeat(5000);
-        claim.finding = Finding::CannotBuild {
-            class: Class::SourceError,
-            detail,
-        };
+        claim.finding = Finding::CannotBuild { class: Class::SourceError, detail };
         claim.sandbox = unit.repeat(5000);
         let text = claim.to_text();
-        assert!(
-            text.len() <= MAX_CLAIM_BYTES && text.len() > MAX_CLAIM_BYTES - 8,
-            "{unit:?}: {}",
-            text.len()
-        );
+        assert!(text.len() <= MAX_CLAIM_BYTES && text.len() > MAX_CLAIM_BYTES - 8, "{unit:?}: {}", text.len());
         parse(&text).expect(&text);
     }
 }

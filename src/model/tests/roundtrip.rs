@@ -6,11 +6,7 @@ use super::*;
 
 fn module() -> impl Strategy<Value = ModulePath> {
     let element = "[a-zA-Z0-9_][a-zA-Z0-9_.~-]{0,8}[a-zA-Z]";
-    let path = (
-        "[a-z0-9]{1,8}\\.[a-z]{2,4}",
-        prop::collection::vec(element, 0..4),
-        prop::option::of(2..40u32),
-    );
+    let path = ("[a-z0-9]{1,8}\\.[a-z]{2,4}", prop::collection::vec(element, 0..4), prop::option::of(2..40u32));
     path.prop_filter_map("not a module path", |(host, elements, major)| {
         let mut path = host;
         for element in elements {
@@ -32,16 +28,13 @@ fn version() -> impl Strategy<Value = Version> {
         "-0\\.20[0-9]{12}-[0-9a-f]{12}",
         "(-[a-zA-Z0-9-]{1,5}(\\.[a-zA-Z][a-zA-Z0-9-]{0,5}){0,3})?",
     ];
-    (number(), number(), number(), rest).prop_filter_map("not canonical", |(a, b, c, rest)| {
-        format!("v{a}.{b}.{c}{rest}").parse().ok()
-    })
+    (number(), number(), number(), rest)
+        .prop_filter_map("not canonical", |(a, b, c, rest)| format!("v{a}.{b}.{c}{rest}").parse().ok())
 }
 
 fn dir() -> impl Strategy<Value = Dir> {
     prop::collection::vec("[a-zA-Z0-9_.+-][a-zA-Z0-9_.~+-]{0,8}[a-zA-Z]", 0..4)
-        .prop_filter_map("not a directory", |elements| {
-            Dir::new(&elements.join("/")).ok()
-        })
+        .prop_filter_map("not a directory", |elements| Dir::new(&elements.join("/")).ok())
 }
 
 fn target() -> impl Strategy<Value = Target> {
@@ -55,8 +48,7 @@ fn goversion() -> impl Strategy<Value = GoVersion> {
         (0..100u32).prop_map(|n| format!("rc{n}")),
         (0..100u32).prop_map(|n| format!("beta{n}")),
     ];
-    (0..100u32, rest)
-        .prop_map(|(minor, rest)| format!("go1.{minor}{rest}").parse().expect("a Go version"))
+    (0..100u32, rest).prop_map(|(minor, rest)| format!("go1.{minor}{rest}").parse().expect("a Go version"))
 }
 
 fn variant() -> impl Strategy<Value = Variant> {
@@ -85,8 +77,7 @@ fn spec() -> impl Strategy<Value = Spec> {
 }
 
 fn finding() -> impl Strategy<Value = Finding> {
-    let built =
-        (1..i64::MAX.unsigned_abs(), sum()).prop_map(|(size, sum)| Finding::Built { size, sum });
+    let built = (1..i64::MAX.unsigned_abs(), sum()).prop_map(|(size, sum)| Finding::Built { size, sum });
     let detail = "[^\\p{Cc}]{0,200}";
     let cannot = (prop::sample::select(Class::ALL.to_vec()), detail)
         .prop_map(|(class, detail)| Finding::CannotBuild { class, detail });
@@ -95,31 +86,16 @@ fn finding() -> impl Strategy<Value = Finding> {
 
 fn claim() -> impl Strategy<Value = Claim> {
     let note = || "[^\\p{Cc}]{0,60}";
-    (
-        spec(),
-        finding(),
-        0..4_000_000_000_i64,
-        note(),
-        note(),
-        note(),
-    )
-        .prop_map(|(spec, finding, at, host, toolchain, sandbox)| {
+    (spec(), finding(), 0..4_000_000_000_i64, note(), note(), note()).prop_map(
+        |(spec, finding, at, host, toolchain, sandbox)| {
             let at = jiff::Timestamp::from_second(at).expect("a time");
-            Claim {
-                spec,
-                finding,
-                at,
-                host,
-                toolchain,
-                sandbox,
-            }
-        })
+            Claim { spec, finding, at, host, toolchain, sandbox }
+        },
+    )
 }
 
 /// What a value's text gives when it is read again.
-fn again<T: std::str::FromStr<Err = ParseError> + std::fmt::Display>(
-    value: &T,
-) -> Result<T, ParseError> {
+fn again<T: std::str::FromStr<Err = ParseError> + std::fmt::Display>(value: &T) -> Result<T, ParseError> {
     value.to_string().parse()
 }
 
@@ -215,22 +191,15 @@ proptest! {
 
 /// Any text, more often one that is nearly right.
 fn any_text() -> impl Strategy<Value = String> {
-    let near = (spec(), any::<prop::sample::Index>(), any::<char>(), 0..3u8).prop_map(
-        |(spec, at, c, how)| {
-            let mut text = spec.to_string();
-            let at = at.index(text.len());
-            match how {
-                0 => text.insert(at, c),
-                1 => drop(text.remove(at)),
-                _ => text.replace_range(at..=at, c.encode_utf8(&mut [0; 4])),
-            }
-            text
-        },
-    );
-    prop_oneof![
-        any::<String>(),
-        near,
-        "[a-z0-9./@!%-]{0,60}",
-        "\\{(\"[a-z]{1,4}\":[0-9\"\\[\\]{},]{0,9}){0,4}\\}\n"
-    ]
+    let near = (spec(), any::<prop::sample::Index>(), any::<char>(), 0..3u8).prop_map(|(spec, at, c, how)| {
+        let mut text = spec.to_string();
+        let at = at.index(text.len());
+        match how {
+            0 => text.insert(at, c),
+            1 => drop(text.remove(at)),
+            _ => text.replace_range(at..=at, c.encode_utf8(&mut [0; 4])),
+        }
+        text
+    });
+    prop_oneof![any::<String>(), near, "[a-z0-9./@!%-]{0,60}", "\\{(\"[a-z]{1,4}\":[0-9\"\\[\\]{},]{0,9}){0,4}\\}\n"]
 }

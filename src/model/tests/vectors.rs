@@ -34,24 +34,13 @@ fn module_and_import_paths_are_what_go_says() {
     for entry in list(&file, "paths") {
         let Some(path) = input(entry) else { continue };
         let module = path.parse::<ModulePath>();
-        assert_eq!(
-            module.is_ok(),
-            entry["module"].is_null(),
-            "{path:?}: {module:?}"
-        );
+        assert_eq!(module.is_ok(), entry["module"].is_null(), "{path:?}: {module:?}");
         let import = check_import_path(path);
-        assert_eq!(
-            import.is_ok(),
-            entry["import"].is_null(),
-            "{path:?}: {import:?}"
-        );
+        assert_eq!(import.is_ok(), entry["import"].is_null(), "{path:?}: {import:?}");
         if let Ok(module) = module {
             assert_eq!(module.to_string(), path);
             assert_eq!(module.escaped(), text(entry, "escaped"));
-            assert_eq!(
-                module.split_major(),
-                (text(entry, "prefix"), text(entry, "path_major"))
-            );
+            assert_eq!(module.split_major(), (text(entry, "prefix"), text(entry, "path_major")));
         }
     }
 }
@@ -69,11 +58,7 @@ fn versions_are_what_go_says() {
         let Ok(parsed) = parsed else { continue };
         assert_eq!(parsed.to_string(), version);
         assert_eq!(parsed.major(), text(entry, "major"), "{version}");
-        assert_eq!(
-            parsed.is_prerelease(),
-            !text(entry, "prerelease").is_empty(),
-            "{version}"
-        );
+        assert_eq!(parsed.is_prerelease(), !text(entry, "prerelease").is_empty(), "{version}");
         assert_eq!(parsed.is_pseudo(), entry["pseudo"] == true, "{version}");
         assert_eq!(parsed.escaped(), text(entry, "escaped"));
     }
@@ -85,19 +70,14 @@ fn versions_fit_modules_as_go_says() {
     let mut both = 0;
     for entry in list(&file, "check") {
         let (path, version) = (text(entry, "path"), text(entry, "version"));
-        let (Ok(module), Ok(parsed)) = (path.parse::<ModulePath>(), version.parse::<Version>())
-        else {
+        let (Ok(module), Ok(parsed)) = (path.parse::<ModulePath>(), version.parse::<Version>()) else {
             // Go's check takes versions that are not canonical; a spec cannot hold them.
             let refused = !entry["error"].is_null() || version.parse::<Version>().is_err();
             assert!(refused, "{path}@{version}");
             continue;
         };
         let fits = parsed.check_fits(&module);
-        assert_eq!(
-            fits.is_ok(),
-            entry["error"].is_null(),
-            "{path}@{version}: {fits:?}"
-        );
+        assert_eq!(fits.is_ok(), entry["error"].is_null(), "{path}@{version}: {fits:?}");
         both += 1;
     }
     assert!(both > 20, "{both} cases compared");
@@ -146,28 +126,11 @@ fn go_versions_are_a_strict_part_of_what_go_takes() {
         assert_eq!(parsed.to_string(), name);
         assert_eq!(parsed.lang().replace("go1.0", "go1"), text(entry, "lang"));
     }
-    let taken = [
-        "go1.0",
-        "go1.9",
-        "go1.10beta1",
-        "go1.14.1",
-        "go1.20.0",
-        "go1.21rc2",
-        "go1.27.1",
-        "go1.100",
-    ];
+    let taken = ["go1.0", "go1.9", "go1.10beta1", "go1.14.1", "go1.20.0", "go1.21rc2", "go1.27.1", "go1.100"];
     for name in taken {
         assert!(name.parse::<GoVersion>().is_ok(), "{name}");
     }
-    for name in [
-        "go1",
-        "go2",
-        "go1.21alpha1",
-        "go1.21.0-foo",
-        "go1.21foo1",
-        "go1.21rc",
-        "go1.4294967296",
-    ] {
+    for name in ["go1", "go2", "go1.21alpha1", "go1.21.0-foo", "go1.21foo1", "go1.21rc", "go1.4294967296"] {
         assert!(name.parse::<GoVersion>().is_err(), "{name}");
     }
 }
@@ -175,57 +138,27 @@ fn go_versions_are_a_strict_part_of_what_go_takes() {
 #[test]
 fn releases_are_told_from_names_of_languages() {
     for name in ["go1.20", "go1.20.0", "go1.21.0", "go1.27.1"] {
-        assert!(
-            name.parse::<GoVersion>().expect(name).is_release(),
-            "{name}"
-        );
+        assert!(name.parse::<GoVersion>().expect(name).is_release(), "{name}");
     }
     for name in ["go1.21", "go1.27", "go1.20rc1", "go1.21beta1"] {
-        assert!(
-            !name.parse::<GoVersion>().expect(name).is_release(),
-            "{name}"
-        );
+        assert!(!name.parse::<GoVersion>().expect(name).is_release(), "{name}");
     }
 }
 
 #[test]
 fn a_range_of_go_versions_takes_in_its_ends() {
     let check = |oldest: &str, newest: &str, inside: &[&str], outside: &[&str]| {
-        let range = GoRange {
-            oldest: oldest.parse().expect(oldest),
-            newest: newest.parse().ok(),
-        };
+        let range = GoRange { oldest: oldest.parse().expect(oldest), newest: newest.parse().ok() };
         for name in inside {
-            assert!(
-                range.contains(&name.parse().expect(name)),
-                "{name} in {range:?}"
-            );
+            assert!(range.contains(&name.parse().expect(name)), "{name} in {range:?}");
         }
         for name in outside {
-            assert!(
-                !range.contains(&name.parse().expect(name)),
-                "{name} in {range:?}"
-            );
+            assert!(!range.contains(&name.parse().expect(name)), "{name} in {range:?}");
         }
     };
-    check(
-        "go1.13",
-        "",
-        &["go1.13", "go1.90.1"],
-        &["go1.12.17", "go1.13rc1"],
-    );
-    check(
-        "go1.21",
-        "go1.26",
-        &["go1.21rc1", "go1.26.8"],
-        &["go1.20.14", "go1.27rc1"],
-    );
-    check(
-        "go1.21.5",
-        "go1.26.2",
-        &["go1.21.5", "go1.26.2"],
-        &["go1.21.4", "go1.26.3"],
-    );
+    check("go1.13", "", &["go1.13", "go1.90.1"], &["go1.12.17", "go1.13rc1"]);
+    check("go1.21", "go1.26", &["go1.21rc1", "go1.26.8"], &["go1.20.14", "go1.27rc1"]);
+    check("go1.21.5", "go1.26.2", &["go1.21.5", "go1.26.2"], &["go1.21.4", "go1.26.3"]);
 }
 
 #[test]
@@ -246,15 +179,10 @@ fn records_of_an_upstream_server_come_out_byte_for_byte() {
     let mut records = 0;
     for response in list(&file, "responses") {
         let path = text(response, "path");
-        let Some(key) = path
-            .strip_prefix("/tlog/lookup/")
-            .filter(|_| response["status"] == 200)
-        else {
+        let Some(key) = path.strip_prefix("/tlog/lookup/").filter(|_| response["status"] == 200) else {
             continue;
         };
-        let body = BASE64
-            .decode(text(response, "body_base64").as_bytes())
-            .expect("base64");
+        let body = BASE64.decode(text(response, "body_base64").as_bytes()).expect("base64");
         let body = String::from_utf8(body).expect("UTF-8");
         let (_, rest) = body.split_once('\n').expect("a number line");
         let (line, _) = rest.split_once('\n').expect("a record");
@@ -274,10 +202,7 @@ fn records_of_a_reference_log_have_its_leaf_hashes() {
         let line = text(leaf, "text");
         let record = Record::parse(line.as_bytes()).expect(line);
         assert_eq!(record.to_text(), line);
-        assert_eq!(
-            leaf_hash(record.to_text().as_bytes()).to_string(),
-            text(leaf, "hash")
-        );
+        assert_eq!(leaf_hash(record.to_text().as_bytes()).to_string(), text(leaf, "hash"));
     }
 }
 
@@ -286,10 +211,7 @@ fn the_space_at_a_records_end_is_hashed() {
     let line = "github.com/mjl-/gobuild v0.0.8 / linux amd64 go1.14.1 12345678 0N7e6zxGtHCObqNBDA_mXKv7-A9M \n";
     let record = Record::parse(line.as_bytes()).expect(line);
     let hash: Hash = leaf_hash(record.to_text().as_bytes());
-    assert_eq!(
-        hash.to_string(),
-        "6aF9vg4g9SAWeTPKc7hf6Vqb0+1lC2l43hnUAHnNmPo="
-    );
+    assert_eq!(hash.to_string(), "6aF9vg4g9SAWeTPKc7hf6Vqb0+1lC2l43hnUAHnNmPo=");
     let eight = Record::parse(line.replace(" \n", "\n").as_bytes()).expect("eight fields");
     assert_eq!(eight, record);
 }

@@ -8,10 +8,7 @@ use tokio::sync::watch;
 
 use super::{HeadForm, LogId, Published};
 use crate::store::Reader;
-use crate::tlog::{
-    self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, VerifierKey, leaf_hash, node_hash,
-    tile_root,
-};
+use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, VerifierKey, leaf_hash, node_hash, tile_root};
 
 const WIDTH: usize = TILE_WIDTH as usize;
 
@@ -30,11 +27,7 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn open(
-        conn: &Connection,
-        log: LogId,
-        forms: Vec<HeadForm>,
-    ) -> anyhow::Result<Edge> {
+    pub(super) fn open(conn: &Connection, log: LogId, forms: Vec<HeadForm>) -> anyhow::Result<Edge> {
         let reader = Reader { conn };
         let mut edge = Edge {
             log,
@@ -54,11 +47,8 @@ impl Edge {
             stored.extend(reader.head(log, &form.origin)?);
         }
         let published = if stored.is_empty() {
-            let strangers: i64 = conn.query_row(
-                "SELECT count(*) FROM head WHERE log = ?1",
-                [log.id()],
-                |r| r.get(0),
-            )?;
+            let strangers: i64 =
+                conn.query_row("SELECT count(*) FROM head WHERE log = ?1", [log.id()], |r| r.get(0))?;
             ensure!(
                 strangers == 0 && reader.count_entries(log)? == 0,
                 "the {} log was signed under another name than {}: use the key file it was made with",
@@ -67,11 +57,7 @@ impl Edge {
             );
             edge.seal(conn)?
         } else {
-            ensure!(
-                stored.len() == edge.forms.len(),
-                "the {} log lacks a signed head",
-                log.name()
-            );
+            ensure!(stored.len() == edge.forms.len(), "the {} log lacks a signed head", log.name());
             edge.load(&reader, stored).with_context(|| {
                 format!(
                     "the {} log does not match its signed head: refusing to start. Run `sumpeer check` \
@@ -115,17 +101,10 @@ impl Edge {
 
     /// Reads the edge back and checks it: entries against the leaves' tile, each full tile against
     /// the level above, the root against every signed head, the heads against our key.
-    fn load(
-        &mut self,
-        reader: &Reader<'_>,
-        stored: Vec<(TreeSize, Hash, String)>,
-    ) -> anyhow::Result<Published> {
+    fn load(&mut self, reader: &Reader<'_>, stored: Vec<(TreeSize, Hash, String)>) -> anyhow::Result<Published> {
         let (size, root, _) = stored[0];
         let count = reader.count_entries(self.log)?;
-        ensure!(
-            count == size.get(),
-            "the head covers {size} entries, but {count} are stored"
-        );
+        ensure!(count == size.get(), "the head covers {size} entries, but {count} are stored");
         let mut width = size.get();
         for level in 0u8.. {
             if width == 0 {
@@ -145,32 +124,16 @@ impl Edge {
                 );
             }
         }
-        ensure!(
-            self.tiles_root() == root,
-            "the stored hashes do not give the root of the head"
-        );
-        self.range = self
-            .compact(size)
-            .context("the stored hashes do not make a tree")?;
+        ensure!(self.tiles_root() == root, "the stored hashes do not give the root of the head");
+        self.range = self.compact(size).context("the stored hashes do not make a tree")?;
         for (form, (form_size, form_root, note)) in self.forms.iter().zip(&stored) {
             let key = form.signer.verifier();
-            let head = tlog::open_head(note.as_bytes(), &key, &form.origin)
-                .with_context(|| wrong_key(note, &key))?;
-            let same =
-                (*form_size, *form_root) == (size, root) && (head.size, head.root) == (size, root);
-            ensure!(
-                same,
-                "the heads of {} and {} differ",
-                self.forms[0].origin,
-                form.origin
-            );
+            let head = tlog::open_head(note.as_bytes(), &key, &form.origin).with_context(|| wrong_key(note, &key))?;
+            let same = (*form_size, *form_root) == (size, root) && (head.size, head.root) == (size, root);
+            ensure!(same, "the heads of {} and {} differ", self.forms[0].origin, form.origin);
         }
         self.sealed = size;
-        Ok(Published {
-            size,
-            root,
-            notes: stored.into_iter().map(|(_, _, note)| note).collect(),
-        })
+        Ok(Published { size, root, notes: stored.into_iter().map(|(_, _, note)| note).collect() })
     }
 
     /// Hashes the entries of the last tile again.
@@ -182,10 +145,7 @@ impl Edge {
         let texts = reader.entries(self.log, first, size.get())?;
         let leaves: Vec<Hash> = texts.iter().map(|text| leaf_hash(text)).collect();
         let tile = split(&reader.tile(self.log, 0, first / TILE_WIDTH)?)?;
-        ensure!(
-            leaves == tile,
-            "the entries from {first} on do not give the hashes stored for them"
-        );
+        ensure!(leaves == tile, "the entries from {first} on do not give the hashes stored for them");
         Ok(())
     }
 
@@ -219,15 +179,8 @@ impl Edge {
                 }
                 // The tile is full: it will never change again, and its hash goes up.
                 self.write_tile(conn, level)?;
-                let read = split(&Reader { conn }.tile(
-                    self.log,
-                    level_number(level),
-                    self.index(level),
-                )?)?;
-                ensure!(
-                    read == self.levels[level],
-                    "a tile came back from the disk other than it was written"
-                );
+                let read = split(&Reader { conn }.tile(self.log, level_number(level), self.index(level))?)?;
+                ensure!(read == self.levels[level], "a tile came back from the disk other than it was written");
                 hash = tile_root(&read);
                 self.levels[level].clear();
             }
@@ -248,12 +201,7 @@ impl Edge {
             "INSERT INTO tile (log, level, idx, hashes) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
         )?
-        .execute(params![
-            self.log.id(),
-            level_number(level),
-            self.index(level).cast_signed(),
-            hashes
-        ])?;
+        .execute(params![self.log.id(), level_number(level), self.index(level).cast_signed(), hashes])?;
         Ok(())
     }
 
@@ -265,27 +213,17 @@ impl Edge {
             if !self.levels[level].is_empty() {
                 self.write_tile(conn, level)?;
                 let read = read_edge(&Reader { conn }, self.log, level_number(level), width)?;
-                ensure!(
-                    read == self.levels[level],
-                    "a tile came back from the disk other than it was written"
-                );
+                ensure!(read == self.levels[level], "a tile came back from the disk other than it was written");
             }
             width /= TILE_WIDTH;
         }
         let root = self.range.root();
         if self.tiles_root() != root {
-            bail!(
-                "the tiles of the {} log do not give the root that its leaves give",
-                self.log.name()
-            );
+            bail!("the tiles of the {} log do not give the root that its leaves give", self.log.name());
         }
         let mut notes = Vec::with_capacity(self.forms.len());
         for form in &self.forms {
-            let head = Head {
-                origin: form.origin.clone(),
-                size,
-                root,
-            };
+            let head = Head { origin: form.origin.clone(), size, root };
             let note = tlog::sign_note(&head.to_text(), &[&form.signer]);
             conn.prepare_cached(
                 "INSERT INTO head (log, origin, size, root, note) VALUES (?1, ?2, ?3, ?4, ?5)

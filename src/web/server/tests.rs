@@ -17,11 +17,8 @@ struct Running {
     done: JoinHandle<anyhow::Result<()>>,
 }
 
-const SHORT: Timeouts = Timeouts {
-    head: Duration::from_millis(300),
-    idle: Duration::from_millis(900),
-    stop: Duration::from_millis(600),
-};
+const SHORT: Timeouts =
+    Timeouts { head: Duration::from_millis(300), idle: Duration::from_millis(900), stop: Duration::from_millis(600) };
 
 #[expect(clippy::disallowed_methods, reason = "a test waits for what it starts")]
 async fn start(connections: usize) -> Running {
@@ -43,19 +40,8 @@ async fn start(connections: usize) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = serve(
-        listener,
-        app,
-        Places::new(connections),
-        SHORT,
-        Metrics::new(),
-        stop.clone(),
-    );
-    Running {
-        address,
-        stop,
-        done: tokio::spawn(serving),
-    }
+    let serving = serve(listener, app, Places::new(connections), SHORT, Metrics::new(), stop.clone());
+    Running { address, stop, done: tokio::spawn(serving) }
 }
 
 /// Sends `text` and reads until the server closes; gives what came and how long it took.
@@ -65,24 +51,15 @@ async fn exchange(address: SocketAddr, text: &str) -> (String, Duration) {
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     // A reset is a way to close, too.
-    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer))
-        .await
-        .unwrap();
+    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap();
     (String::from_utf8(answer).unwrap(), started.elapsed())
 }
 
 #[tokio::test]
 async fn answers() {
     let server = start(10).await;
-    let (answer, _) = exchange(
-        server.address,
-        "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-    )
-    .await;
-    assert!(
-        answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"),
-        "{answer}"
-    );
+    let (answer, _) = exchange(server.address, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer}");
 }
 
 #[tokio::test]
@@ -103,10 +80,7 @@ async fn silence_and_half_a_head_are_cut_sooner_than_an_idle_connection() {
 async fn half_a_second_head_is_cut_soon_and_drops_of_bytes_do_not_help() {
     let server = start(10).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     sleep(Duration::from_millis(100)).await;
     let started = Instant::now();
     let mut closed = false;
@@ -118,27 +92,18 @@ async fn half_a_second_head_is_cut_soon_and_drops_of_bytes_do_not_help() {
         }
     }
     assert!(closed);
-    assert!(
-        started.elapsed() < Duration::from_millis(900),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
 async fn a_connection_too_many_is_closed_at_once() {
     let server = start(1).await;
     let mut first = TcpStream::connect(server.address).await.unwrap();
-    first
-        .write_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    first.write_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     sleep(Duration::from_millis(50)).await;
     let mut second = TcpStream::connect(server.address).await.unwrap();
     let mut byte = [0];
-    let read = timeout(Duration::from_millis(200), second.read(&mut byte))
-        .await
-        .unwrap();
+    let read = timeout(Duration::from_millis(200), second.read(&mut byte)).await.unwrap();
     assert!(matches!(read, Ok(0) | Err(_)));
     drop(first);
     sleep(Duration::from_millis(100)).await;
@@ -150,25 +115,15 @@ async fn a_connection_too_many_is_closed_at_once() {
 async fn a_request_in_flight_is_answered_while_stopping() {
     let server = start(10).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream
-        .write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let idle = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(100)).await;
     server.stop.cancel();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with("done"), "{answer}");
-    timeout(Duration::from_millis(300), server.done)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
-    assert!(
-        TcpStream::connect(server.address).await.is_err(),
-        "the port is free again"
-    );
+    timeout(Duration::from_millis(300), server.done).await.unwrap().unwrap().unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err(), "the port is free again");
     drop(idle);
 }
 
@@ -176,10 +131,7 @@ async fn a_request_in_flight_is_answered_while_stopping() {
 async fn a_request_without_end_does_not_hold_up_the_stop() {
     let server = start(10).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    stream
-        .write_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     sleep(Duration::from_millis(50)).await;
     let started = Instant::now();
     server.stop.cancel();
@@ -191,13 +143,7 @@ async fn a_request_without_end_does_not_hold_up_the_stop() {
 #[tokio::test]
 async fn a_head_without_end_is_refused() {
     let server = start(10).await;
-    let text = format!(
-        "GET / HTTP/1.1\r\nHost: {}\r\n\r\n",
-        "a".repeat(HEAD_LIMIT_BYTES * 2)
-    );
+    let text = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(HEAD_LIMIT_BYTES * 2));
     let (answer, _) = exchange(server.address, &text).await;
-    assert!(
-        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
-        "{answer}"
-    );
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
 }

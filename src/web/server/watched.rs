@@ -42,17 +42,9 @@ struct Now {
 
 impl Activity {
     pub(super) fn new(timeouts: Timeouts) -> Activity {
-        let now = Now {
-            in_flight: 0,
-            deadline: Instant::now() + timeouts.head,
-            in_head: false,
-            http2: false,
-            reader: None,
-        };
-        Activity {
-            timeouts,
-            now: Arc::new(Mutex::new(now)),
-        }
+        let now =
+            Now { in_flight: 0, deadline: Instant::now() + timeouts.head, in_head: false, http2: false, reader: None };
+        Activity { timeouts, now: Arc::new(Mutex::new(now)) }
     }
 
     /// A request has come: no timer runs until the returned value is dropped.
@@ -126,10 +118,7 @@ impl http_body::Body for BusyBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -152,11 +141,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, activity: Activity) -> Watched {
-        Watched {
-            stream,
-            activity,
-            alarm: None,
-        }
+        Watched { stream, activity, alarm: None }
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -164,30 +149,21 @@ impl Watched {
             let Some(deadline) = self.activity.deadline(cx) else {
                 return Poll::Pending;
             };
-            let alarm = self
-                .alarm
-                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             if alarm.deadline() != deadline {
                 alarm.as_mut().reset(deadline);
             }
             ready!(alarm.as_mut().poll(cx));
             // The end of a request may have moved the deadline meanwhile.
             if self.activity.deadline(cx) == Some(deadline) {
-                return Poll::Ready(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the client sent nothing for too long",
-                ));
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client sent nothing for too long"));
             }
         }
     }
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Pending => self.poll_silence(cx).map(Err),
@@ -202,11 +178,7 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

@@ -15,39 +15,22 @@ async fn a_page_starts_nothing_but_its_button_does() {
     let world = World::new().await;
     let page = world.browse(&format!("/{SPEC}")).await;
     assert_eq!(page.status, 200);
-    assert!(
-        page.text().contains("data-live=\"true\"") && page.text().contains("Build it"),
-        "{}",
-        page.text()
-    );
+    assert!(page.text().contains("data-live=\"true\"") && page.text().contains("Build it"), "{}", page.text());
     assert!(!world.is_asked_for(SPEC));
     let posted = world.post(&format!("/{SPEC}retry"), "").await;
-    assert_eq!(
-        (posted.status, posted.header("location")),
-        (StatusCode::SEE_OTHER, format!("/{SPEC}").as_str())
-    );
+    assert_eq!((posted.status, posted.header("location")), (StatusCode::SEE_OTHER, format!("/{SPEC}").as_str()));
     assert!(world.is_asked_for(SPEC));
     let page = world.browse(&format!("/{SPEC}")).await;
-    assert!(
-        page.text().contains("http-equiv=\"refresh\""),
-        "it goes on without a script"
-    );
+    assert!(page.text().contains("http-equiv=\"refresh\""), "it goes on without a script");
     let get = world.get(&format!("/{SPEC}retry")).await;
-    assert_eq!(
-        (get.status, get.header("allow")),
-        (StatusCode::METHOD_NOT_ALLOWED, "POST")
-    );
+    assert_eq!((get.status, get.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
 }
 
 #[tokio::test]
 async fn everything_leads_to_the_result_once_there_is_one() {
     let world = World::new().await;
     for name in ["log", "dl"] {
-        assert_eq!(
-            world.get(&format!("/{SPEC}{name}")).await.status,
-            422,
-            "{name}"
-        );
+        assert_eq!(world.get(&format!("/{SPEC}{name}")).await.status, 422, "{name}");
     }
     let sum = world.built(SPEC, b"a binary").await;
     let file = "age-v1.2.1-go1.27.1";
@@ -57,24 +40,9 @@ async fn everything_leads_to_the_result_once_there_is_one() {
         assert_eq!(answer.header("location"), format!("/{SPEC}{sum}/{name}"));
         assert_eq!(answer.header("cache-control"), "no-store");
     }
-    assert_eq!(
-        world
-            .get(&format!("/{SPEC}{sum}/dl"))
-            .await
-            .header("location"),
-        format!("/{SPEC}{sum}/{file}")
-    );
-    assert!(
-        world
-            .get(&format!("/{SPEC}{sum}/record"))
-            .await
-            .text()
-            .ends_with(&format!("8 {sum} \n"))
-    );
-    assert_eq!(
-        world.get(&format!("/{SPEC}{sum}/log")).await.text(),
-        "output <of> the build\n"
-    );
+    assert_eq!(world.get(&format!("/{SPEC}{sum}/dl")).await.header("location"), format!("/{SPEC}{sum}/{file}"));
+    assert!(world.get(&format!("/{SPEC}{sum}/record")).await.text().ends_with(&format!("8 {sum} \n")));
+    assert_eq!(world.get(&format!("/{SPEC}{sum}/log")).await.text(), "output <of> the build\n");
     for path in [
         format!("/{SPEC}0mmzT7CUbKD22iFGQ8mKMjy1eYoo/"),
         format!("/{SPEC}{sum}/age-v1.2.2-go1.27.1"),
@@ -99,23 +67,11 @@ async fn latest_is_one_redirect() {
         let answer = world.get(path).await;
         assert_eq!(
             (answer.status, answer.header("location")),
-            (
-                StatusCode::TEMPORARY_REDIRECT,
-                format!("{spec}{sum}/").as_str()
-            )
+            (StatusCode::TEMPORARY_REDIRECT, format!("{spec}{sum}/").as_str())
         );
     }
-    assert_eq!(
-        world.get(&format!("{path}dl")).await.header("location"),
-        format!("{spec}{sum}/dl")
-    );
-    assert_eq!(
-        world
-            .get("/example.com/one@latest/x/linux-amd64-go1.99.latest/")
-            .await
-            .status,
-        404
-    );
+    assert_eq!(world.get(&format!("{path}dl")).await.header("location"), format!("{spec}{sum}/dl"));
+    assert_eq!(world.get("/example.com/one@latest/x/linux-amd64-go1.99.latest/").await.status, 404);
 }
 
 #[tokio::test]
@@ -128,58 +84,28 @@ async fn downloads() {
     assert_eq!(whole.body, bytes);
     assert_eq!(whole.header("content-length"), bytes.len().to_string());
     assert_eq!(whole.header("content-type"), "application/octet-stream");
-    assert_eq!(
-        whole.header("content-disposition"),
-        "attachment; filename=\"age-v1.2.1-go1.27.1\""
-    );
-    assert_eq!(
-        whole.header("cache-control"),
-        "public, max-age=31536000, immutable"
-    );
+    assert_eq!(whole.header("content-disposition"), "attachment; filename=\"age-v1.2.1-go1.27.1\"");
+    assert_eq!(whole.header("cache-control"), "public, max-age=31536000, immutable");
     assert_eq!(whole.header("accept-ranges"), "bytes");
     let etag = whole.header("etag").to_owned();
 
-    let part = world
-        .get_with(
-            &path,
-            &[("range", "bytes=100000-100009"), ("if-range", &etag)],
-        )
-        .await;
-    assert_eq!(
-        (part.status, &part.body[..]),
-        (StatusCode::PARTIAL_CONTENT, &bytes[100_000..100_010])
-    );
+    let part = world.get_with(&path, &[("range", "bytes=100000-100009"), ("if-range", &etag)]).await;
+    assert_eq!((part.status, &part.body[..]), (StatusCode::PARTIAL_CONTENT, &bytes[100_000..100_010]));
     assert_eq!(part.header("content-range"), "bytes 100000-100009/400000");
     assert_eq!(part.header("content-length"), "10");
     let past = world.get_with(&path, &[("range", "bytes=400000-")]).await;
-    assert_eq!(
-        (past.status, past.header("content-range")),
-        (StatusCode::RANGE_NOT_SATISFIABLE, "bytes */400000")
-    );
+    assert_eq!((past.status, past.header("content-range")), (StatusCode::RANGE_NOT_SATISFIABLE, "bytes */400000"));
     let known = world.get_with(&path, &[("if-none-match", &etag)]).await;
-    assert_eq!(
-        (known.status, known.body.len()),
-        (StatusCode::NOT_MODIFIED, 0)
-    );
+    assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0));
     let head = world.send(request(Method::HEAD, &path, &[], "")).await;
-    assert_eq!(
-        (head.header("content-length"), head.body.len()),
-        ("400000", 0)
-    );
+    assert_eq!((head.header("content-length"), head.body.len()), ("400000", 0));
 
     let gz = world.get(&format!("{path}.gz")).await;
-    assert_eq!(
-        (gz.header("content-type"), gz.header("content-encoding")),
-        ("application/gzip", "")
-    );
+    assert_eq!((gz.header("content-type"), gz.header("content-encoding")), ("application/gzip", ""));
     assert_eq!(gz.header("content-length"), gz.body.len().to_string());
     assert_ne!(gz.header("etag"), etag);
     let mut unpacked = Vec::new();
-    std::io::Read::read_to_end(
-        &mut flate2::read::GzDecoder::new(&gz.body[..]),
-        &mut unpacked,
-    )
-    .unwrap();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&gz.body[..]), &mut unpacked).unwrap();
     assert_eq!(unpacked, bytes);
 }
 
@@ -187,30 +113,13 @@ async fn downloads() {
 async fn a_binary_that_is_gone_is_built_again_or_awaited() {
     let world = World::new().await;
     let sum = world.built(SPEC, b"a binary").await;
-    let row = world
-        .state
-        .store
-        .read(move |reader| reader.binary(&sum))
-        .await
-        .unwrap()
-        .unwrap();
-    world
-        .state
-        .store
-        .write(move |tx| tx.evict_binary(&row.sum))
-        .await
-        .unwrap();
-    let answer = world
-        .get(&format!("/{SPEC}{sum}/age-v1.2.1-go1.27.1"))
-        .await;
+    let row = world.state.store.read(move |reader| reader.binary(&sum)).await.unwrap().unwrap();
+    world.state.store.write(move |tx| tx.evict_binary(&row.sum)).await.unwrap();
+    let answer = world.get(&format!("/{SPEC}{sum}/age-v1.2.1-go1.27.1")).await;
     assert_eq!(answer.status, 503);
     assert!(!answer.header("retry-after").is_empty());
     assert!(world.is_asked_for(SPEC));
-    assert_eq!(
-        world.browse(&format!("/{SPEC}{sum}/")).await.status,
-        200,
-        "its page stays"
-    );
+    assert_eq!(world.browse(&format!("/{SPEC}{sum}/")).await.status, 200, "its page stays");
 }
 
 #[tokio::test]
@@ -222,18 +131,13 @@ async fn events_tell_a_build_from_queue_to_end() {
     assert!(world.is_asked_for(SPEC));
     let mut body = response.into_body();
     let mut next = async || {
-        let frame = tokio::time::timeout(Duration::from_secs(5), body.frame())
-            .await
-            .unwrap()?;
+        let frame = tokio::time::timeout(Duration::from_secs(5), body.frame()).await.unwrap()?;
         Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
     };
     assert!(next().await.unwrap().contains("\"Kind\":\"QueuePosition\""));
     let sum = world.built(SPEC, b"a binary").await;
     let frame = next().await.unwrap();
-    assert!(
-        frame.contains(&format!("\"Kind\":\"Success\",\"Sum\":\"{sum}\"")),
-        "{frame}"
-    );
+    assert!(frame.contains(&format!("\"Kind\":\"Success\",\"Sum\":\"{sum}\"")), "{frame}");
     assert_eq!(next().await, None);
     for path in [format!("/{SPEC}events"), format!("/{SPEC}{sum}/events")] {
         assert!(world.get(&path).await.text().contains("Success"), "{path}");
@@ -259,25 +163,15 @@ async fn events_end_when_the_node_stops() {
 #[tokio::test]
 async fn what_cannot_be_built_has_a_page_with_the_compilers_words() {
     let world = World::new().await;
-    world
-        .cannot_build(SPEC, Class::SourceError, "age.go:1: <syntax> error")
-        .await;
+    world.cannot_build(SPEC, Class::SourceError, "age.go:1: <syntax> error").await;
     let page = world.browse(&format!("/{SPEC}")).await;
     assert_eq!(page.status, 404);
-    assert!(
-        page.text().contains("age.go:1: &#60;syntax&#62; error"),
-        "{}",
-        page.text()
-    );
+    assert!(page.text().contains("age.go:1: &#60;syntax&#62; error"), "{}", page.text());
     assert!(page.text().contains("source-error") && page.text().contains("Try again"));
     assert!(page.text().contains("data-live=\"false\""));
     let plain = world.get(&format!("/{SPEC}")).await;
     assert_eq!(plain.status, 404);
-    assert!(
-        plain.text().contains("age.go:1: <syntax> error"),
-        "{}",
-        plain.text()
-    );
+    assert!(plain.text().contains("age.go:1: <syntax> error"), "{}", plain.text());
     let events = world.get(&format!("/{SPEC}events")).await;
     assert!(events.text().contains("PermFailed"), "{}", events.text());
 }
@@ -286,15 +180,9 @@ async fn what_cannot_be_built_has_a_page_with_the_compilers_words() {
 async fn starting_builds_has_a_budget_of_its_own() {
     let world = World::made(&[], 2).await;
     let ask = async |n: u32, peer: &str| {
-        let mut request = request(
-            Method::GET,
-            &format!("/example.com/m@v1.0.{n}/linux-amd64-go1.27.1/record"),
-            &[],
-            "",
-        );
-        request
-            .extensions_mut()
-            .insert(Client(format!("{peer}:9").parse().unwrap()));
+        let mut request =
+            request(Method::GET, &format!("/example.com/m@v1.0.{n}/linux-amd64-go1.27.1/record"), &[], "");
+        request.extensions_mut().insert(Client(format!("{peer}:9").parse().unwrap()));
         world.send(request).await
     };
     assert_eq!(ask(1, "192.0.2.1").await.status, 503);
@@ -306,23 +194,14 @@ async fn starting_builds_has_a_budget_of_its_own() {
     for n in 4..10 {
         assert_eq!(ask(n, "127.0.0.1").await.status, 503, "this machine");
     }
-    world
-        .built("example.com/m@v1.0.3/linux-amd64-go1.27.1/", b"x")
-        .await;
-    assert_eq!(
-        ask(3, "192.0.2.3").await.status,
-        307,
-        "what is there costs nothing"
-    );
+    world.built("example.com/m@v1.0.3/linux-amd64-go1.27.1/", b"x").await;
+    assert_eq!(ask(3, "192.0.2.3").await.status, 307, "what is there costs nothing");
 }
 
 #[tokio::test]
 async fn a_queue_is_joined() {
     let world = World::new().await;
-    world
-        .builder
-        .submit(&SPEC.parse().unwrap(), Priority::Voter)
-        .unwrap();
+    world.builder.submit(&SPEC.parse().unwrap(), Priority::Voter).unwrap();
     let page = world.browse(&format!("/{SPEC}")).await;
     assert!(page.text().contains("Waiting"), "{}", page.text());
     assert_eq!(world.builder.snapshot().waiting.len(), 1);

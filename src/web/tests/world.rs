@@ -62,10 +62,7 @@ impl Answer {
     }
 
     pub(super) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map(|value| value.to_str().unwrap())
-            .unwrap_or_default()
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
 }
 
@@ -85,43 +82,20 @@ impl World {
         let key = SignerKey::generate("test.example", [7; 32]).unwrap();
         let metrics = Metrics::new();
         let store = Store::open(data.path(), forms(&key), metrics.clone()).unwrap();
-        let binaries = Binaries::open(data.path(), u64::MAX, store.clone(), metrics.clone())
-            .await
-            .unwrap();
+        let binaries = Binaries::open(data.path(), u64::MAX, store.clone(), metrics.clone()).await.unwrap();
         let proxy = module_proxy().await;
-        let modules = ModuleCache::open(data.path(), 1 << 30, store.clone(), proxy.clone(), None)
-            .await
-            .unwrap();
+        let modules = ModuleCache::open(data.path(), 1 << 30, store.clone(), proxy.clone(), None).await.unwrap();
         let bounds = Default::default();
-        let toolchains = Toolchains::open(data.path(), store.clone(), proxy.clone(), None, bounds)
-            .await
-            .unwrap();
+        let toolchains = Toolchains::open(data.path(), store.clone(), proxy.clone(), None, bounds).await.unwrap();
         let builder = builder(data.path(), &toolchains, &modules, &binaries, &metrics).await;
         let vkey = key.verifier().to_string();
-        let own = Voter {
-            name: "test.example".to_owned(),
-            vkey,
-            source: "self",
-        };
+        let own = Voter { name: "test.example".to_owned(), vkey, source: "self" };
         let mut voters = vec![own.clone()];
         voters.extend(others.iter().map(|name| {
-            let vkey = SignerKey::generate(name, [9; 32])
-                .unwrap()
-                .verifier()
-                .to_string();
-            Voter {
-                name: (*name).to_owned(),
-                vkey,
-                source: "claims",
-            }
+            let vkey = SignerKey::generate(name, [9; 32]).unwrap().verifier().to_string();
+            Voter { name: (*name).to_owned(), vkey, source: "claims" }
         }));
-        let tally = Tally::new(
-            store.clone(),
-            builder.clone(),
-            binaries.clone(),
-            own.clone(),
-            voters.clone(),
-        );
+        let tally = Tally::new(store.clone(), builder.clone(), binaries.clone(), own.clone(), voters.clone());
         let state = State::new(Parts {
             accepted: Log::new(&store, LogId::Accepted),
             claims: Log::new(&store, LogId::Claims),
@@ -149,14 +123,7 @@ impl World {
             lookup_wait: Duration::from_millis(200),
             stop: CancellationToken::new(),
         });
-        World {
-            app: router(state.clone()),
-            state,
-            own,
-            voters,
-            builder,
-            _data: data,
-        }
+        World { app: router(state.clone()), state, own, voters, builder, _data: data }
     }
 
     pub(super) async fn send(&self, request: Request) -> Answer {
@@ -164,11 +131,7 @@ impl World {
     }
 
     pub(super) async fn open(&self, path: &str) -> Response<Body> {
-        self.app
-            .clone()
-            .oneshot(request(Method::GET, path, &[], ""))
-            .await
-            .unwrap()
+        self.app.clone().oneshot(request(Method::GET, path, &[], "")).await.unwrap()
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
@@ -177,14 +140,7 @@ impl World {
 
     /// As a browser asks.
     pub(super) async fn browse(&self, path: &str) -> Answer {
-        self.get_with(
-            path,
-            &[
-                ("accept", "text/html,*/*;q=0.8"),
-                ("host", "test.example:8000"),
-            ],
-        )
-        .await
+        self.get_with(path, &[("accept", "text/html,*/*;q=0.8"), ("host", "test.example:8000")]).await
     }
 
     pub(super) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -197,12 +153,7 @@ impl World {
 
     pub(super) async fn admin(&self, path: &str, host: &str) -> Answer {
         let app = admin::router(self.state.clone(), "127.0.0.1:8001".parse().unwrap());
-        read(
-            app.oneshot(request(Method::GET, path, &[("host", host)], ""))
-                .await
-                .unwrap(),
-        )
-        .await
+        read(app.oneshot(request(Method::GET, path, &[("host", host)], "")).await.unwrap()).await
     }
 
     /// This node has built `bytes` for a spec.
@@ -211,30 +162,16 @@ impl World {
         std::fs::write(&file, bytes).unwrap();
         let binary = self.state.binaries.keep(&file).await.unwrap();
         let (size, sum) = (binary.size, binary.sum);
-        self.found(spec, Finding::Built { size, sum }, Some(binary))
-            .await;
+        self.found(spec, Finding::Built { size, sum }, Some(binary)).await;
         sum
     }
 
     /// This node has found that a spec cannot be built.
     pub(super) async fn cannot_build(&self, spec: &str, class: Class, detail: &str) -> Settled {
-        self.found(
-            spec,
-            Finding::CannotBuild {
-                class,
-                detail: detail.to_owned(),
-            },
-            None,
-        )
-        .await
+        self.found(spec, Finding::CannotBuild { class, detail: detail.to_owned() }, None).await
     }
 
-    async fn found(
-        &self,
-        spec: &str,
-        finding: Finding,
-        binary: Option<crate::store::BinaryRow>,
-    ) -> Settled {
+    async fn found(&self, spec: &str, finding: Finding, binary: Option<crate::store::BinaryRow>) -> Settled {
         let found = Found {
             claim: Claim {
                 spec: spec.parse().unwrap(),
@@ -248,11 +185,7 @@ impl World {
             log_gz: gz(b"output <of> the build\n"),
         };
         let (own, voters) = (self.own.clone(), self.voters.clone());
-        self.state
-            .store
-            .write(move |tx| settle(tx, &own, &voters, &found))
-            .await
-            .unwrap()
+        self.state.store.write(move |tx| settle(tx, &own, &voters, &found)).await.unwrap()
     }
 
     pub(super) fn is_asked_for(&self, spec: &str) -> bool {
@@ -271,11 +204,7 @@ pub(super) fn request(method: Method, path: &str, headers: &[(&str, &str)], body
 async fn read(response: Response<Body>) -> Answer {
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-    }
+    Answer { status: head.status, headers: head.headers, body }
 }
 
 /// A builder whose queue nobody works off.
@@ -291,12 +220,7 @@ async fn builder(
         helper: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/idle-helper"),
         sandbox: builder::sandbox::Choice::None,
         max_builds: NonZeroUsize::MIN,
-        limits: BuildLimits {
-            time: Duration::from_secs(1),
-            memory: 1 << 30,
-            output: 1 << 20,
-            binary: 1 << 30,
-        },
+        limits: BuildLimits { time: Duration::from_secs(1), memory: 1 << 30, output: 1 << 20, binary: 1 << 30 },
         gosumdb: None,
     };
     let parts = builder::Parts {
@@ -305,9 +229,7 @@ async fn builder(
         binaries: binaries.clone(),
         metrics: metrics.clone(),
     };
-    let (builder, _, _) = Builder::new(settings, parts, CancellationToken::new())
-        .await
-        .unwrap();
+    let (builder, _, _) = Builder::new(settings, parts, CancellationToken::new()).await.unwrap();
     builder
 }
 
@@ -324,52 +246,33 @@ async fn module_proxy() -> Proxy {
     let host = Target::host();
     let go = ["1.26.8", "1.27.0", "1.27.1", "1.28rc1"]
         .map(|go| format!("v0.0.1-go{go}.{}-{}\n", host.goos(), host.goarch()));
-    files.insert(
-        "golang.org/toolchain/@v/list".to_owned(),
-        go.concat().into_bytes(),
-    );
+    files.insert("golang.org/toolchain/@v/list".to_owned(), go.concat().into_bytes());
     let three: &[&str] = &["cmd/a/a.go", "cmd/b/b.go", "c/c.go"];
-    for (module, sources) in [
-        (COMMANDS, three),
-        ("example.com/one", &["x/main.go"]),
-        ("example.com/none", &[]),
-    ] {
+    for (module, sources) in [(COMMANDS, three), ("example.com/one", &["x/main.go"]), ("example.com/none", &[])] {
         let at = format!("{module}/@v/");
         files.insert(format!("{at}list"), b"v1.0.0\nv1.1.0\n".to_vec());
         for version in ["v1.0.0", "v1.1.0"] {
             let info = format!("{{\"Version\":\"{version}\",\"Time\":\"2026-01-01T00:00:00Z\"}}");
             files.insert(format!("{at}{version}.info"), info.into_bytes());
-            files.insert(
-                format!("{at}{version}.mod"),
-                format!("module {module}\n").into_bytes(),
-            );
-            files.insert(
-                format!("{at}{version}.zip"),
-                module_zip(&format!("{module}@{version}"), sources),
-            );
+            files.insert(format!("{at}{version}.mod"), format!("module {module}\n").into_bytes());
+            files.insert(format!("{at}{version}.zip"), module_zip(&format!("{module}@{version}"), sources));
         }
     }
     let files = Arc::new(files);
     let app = Router::new().fallback(move |request: Request| {
-        let file = files
-            .get(request.uri().path().trim_start_matches('/'))
-            .cloned();
+        let file = files.get(request.uri().path().trim_start_matches('/')).cloned();
         async move { file.ok_or(StatusCode::NOT_FOUND) }
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let list = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    Proxy::new(
-        list.parse().unwrap(),
-        crate::goproxy::http_client().unwrap(),
-    )
+    Proxy::new(list.parse().unwrap(), crate::goproxy::http_client().unwrap())
 }
 
 fn module_zip(prefix: &str, sources: &[&str]) -> Vec<u8> {
     let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for source in ["lib.go"].iter().chain(sources) {
-        zip.start_file(format!("{prefix}/{source}"), SimpleFileOptions::default())
-            .unwrap();
+        zip.start_file(format!("{prefix}/{source}"), SimpleFileOptions::default()).unwrap();
         let package = if *source == "lib.go" { "lib" } else { "main" };
         writeln!(zip, "package {package}").unwrap();
     }

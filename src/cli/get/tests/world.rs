@@ -22,14 +22,12 @@ use super::super::heads::Heads;
 use super::super::{Exit, GetArgs, Installed, Places, Refusal, Talk, get};
 use crate::model::{Record, Spec, Sum};
 use crate::tlog::{
-    CompactRange, Head, SUMDB_ORIGIN, SignerKey, Tile, TileKind, TreeSize, format_entry, leaf_hash,
-    sign_note,
+    CompactRange, Head, SUMDB_ORIGIN, SignerKey, Tile, TileKind, TreeSize, format_entry, leaf_hash, sign_note,
 };
 
 pub(super) const PROGRAM: &[u8] = b"\x7fELF a program, or as good as one for this purpose";
 /// The arguments that ask for it.
-pub(super) const EXACT: &str =
-    "--target linux/amd64 --goversion go1.26.1 example.com/tool@v1.2.3/cmd/tool";
+pub(super) const EXACT: &str = "--target linux/amd64 --goversion go1.26.1 example.com/tool@v1.2.3/cmd/tool";
 pub(super) const SPEC: &str = "example.com/tool@v1.2.3/cmd/tool/linux-amd64-go1.26.1/";
 
 /// A log and a server of it. Each field is a way to lie; by default it tells the truth.
@@ -72,9 +70,7 @@ impl Node {
             let spec: Spec = if number == before {
                 SPEC.parse().unwrap()
             } else {
-                SPEC.replace("v1.2.3", &format!("v1.0.{number}"))
-                    .parse()
-                    .unwrap()
+                SPEC.replace("v1.2.3", &format!("v1.0.{number}")).parse().unwrap()
             };
             entries.push(record(spec, PROGRAM).to_text());
         }
@@ -104,36 +100,20 @@ impl Node {
         for entry in &self.entries[..size] {
             range.push(leaf_hash(entry.as_bytes()));
         }
-        let head = Head {
-            origin: SUMDB_ORIGIN.to_owned(),
-            size: range.size(),
-            root: range.root(),
-        };
-        let note = sign_note(
-            &head.to_text(),
-            &[self.forger.as_ref().unwrap_or(&self.signer)],
-        );
+        let head = Head { origin: SUMDB_ORIGIN.to_owned(), size: range.size(), root: range.root() };
+        let note = sign_note(&head.to_text(), &[self.forger.as_ref().unwrap_or(&self.signer)]);
         if !self.flip_signature {
             return note;
         }
         // The last byte of the signature is in the last characters of the base64.
-        let flipped = if note.ends_with("A=\n") {
-            "Q=\n"
-        } else {
-            "A=\n"
-        };
+        let flipped = if note.ends_with("A=\n") { "Q=\n" } else { "A=\n" };
         format!("{}{flipped}", &note[..note.len() - 3])
     }
 
     fn lookup(&mut self, key: &str) -> Response {
         if self.busy > 0 {
             self.busy -= 1;
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                [(header::RETRY_AFTER, "1")],
-                "waiting for b",
-            )
-                .into_response();
+            return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "waiting for b").into_response();
         }
         if let Some(refusal) = self.refusal.clone() {
             return refusal.into_response();
@@ -142,9 +122,7 @@ impl Node {
             let spec = Record::parse(entry.as_bytes()).unwrap().spec.to_string();
             key == spec || key.replace("latest", "v1.2.3") == spec
         };
-        let found = self
-            .other_answer
-            .or_else(|| self.entries.iter().position(asks));
+        let found = self.other_answer.or_else(|| self.entries.iter().position(asks));
         let Some(number) = found else {
             return (StatusCode::NOT_FOUND, "no such module\x1b[31m\n").into_response();
         };
@@ -156,22 +134,14 @@ impl Node {
 
     fn tile(&self, path: &str) -> Response {
         let size = TreeSize::new(self.entries.len() as u64).unwrap();
-        let tile = Tile::parse_sumdb(path)
-            .filter(|tile| tile.width <= Tile::widest_at(tile.kind, tile.index, size));
-        let Some(Tile {
-            kind: TileKind::Hashes(level),
-            index,
-            width,
-        }) = tile.filter(|_| !self.no_tiles)
-        else {
+        let tile = Tile::parse_sumdb(path).filter(|tile| tile.width <= Tile::widest_at(tile.kind, tile.index, size));
+        let Some(Tile { kind: TileKind::Hashes(level), index, width }) = tile.filter(|_| !self.no_tiles) else {
             return (StatusCode::NOT_FOUND, "no such tile").into_response();
         };
         let (mut range, mut hashes) = (CompactRange::new(), Vec::new());
         for entry in &self.entries {
             range.push_with(leaf_hash(entry.as_bytes()), |at, number, hash| {
-                if at == 8 * level
-                    && (256 * index..256 * index + u64::from(width)).contains(&number)
-                {
+                if at == 8 * level && (256 * index..256 * index + u64::from(width)).contains(&number) {
                     hashes.extend_from_slice(&hash.0);
                 }
             });
@@ -183,14 +153,8 @@ impl Node {
     }
 
     fn file(&self, path: &str) -> Response {
-        let record: Record = Record::parse(
-            self.entries
-                .iter()
-                .find(|e| e.contains("v1.2.3"))
-                .unwrap()
-                .as_bytes(),
-        )
-        .unwrap();
+        let record: Record =
+            Record::parse(self.entries.iter().find(|e| e.contains("v1.2.3")).unwrap().as_bytes()).unwrap();
         let right = format!("{SPEC}{}/{}", record.sum, record.spec.file_name());
         let bytes = if path == right {
             self.file.clone()
@@ -229,11 +193,7 @@ impl Node {
 
 pub(super) fn record(spec: Spec, program: &[u8]) -> Record {
     let sum = Sum::of_sha256(&Sha256::digest(program).into());
-    Record {
-        spec,
-        size: program.len() as u64,
-        sum,
-    }
+    Record { spec, size: program.len() as u64, sum }
 }
 
 /// Some running nodes and a user's folders.
@@ -248,10 +208,7 @@ impl World {
     pub(super) async fn new(nodes: impl IntoIterator<Item = Node>) -> World {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let nodes: Vec<_> = nodes
-            .into_iter()
-            .map(|node| Arc::new(Mutex::new(node)))
-            .collect();
+        let nodes: Vec<_> = nodes.into_iter().map(|node| Arc::new(Mutex::new(node))).collect();
         let (mut urls, mut serving) = (Vec::new(), JoinSet::new());
         for node in &nodes {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -260,9 +217,9 @@ impl World {
             let app = Router::new()
                 .route(
                     "/tlog/lookup/{*key}",
-                    route(|node: Shared, UrlPath(key): UrlPath<String>| async move {
-                        node.lock().unwrap().lookup(&key)
-                    }),
+                    route(
+                        |node: Shared, UrlPath(key): UrlPath<String>| async move { node.lock().unwrap().lookup(&key) },
+                    ),
                 )
                 .route(
                     "/tlog/tile/{*path}",
@@ -272,19 +229,14 @@ impl World {
                 )
                 .route(
                     "/{*path}",
-                    route(|node: Shared, UrlPath(path): UrlPath<String>| async move {
-                        node.lock().unwrap().file(&path)
-                    }),
+                    route(
+                        |node: Shared, UrlPath(path): UrlPath<String>| async move { node.lock().unwrap().file(&path) },
+                    ),
                 )
                 .with_state(node.clone());
             serving.spawn(async move { axum::serve(listener, app).await.unwrap() });
         }
-        World {
-            nodes,
-            urls,
-            home: TempDir::new().unwrap(),
-            _serving: serving,
-        }
+        World { nodes, urls, home: TempDir::new().unwrap(), _serving: serving }
     }
 
     pub(super) fn lie(&self, at: usize, lie: impl FnOnce(&mut Node)) {
@@ -302,11 +254,7 @@ impl World {
         self.try_get_to(&self.bin(), words).await
     }
 
-    pub(super) async fn try_get_to(
-        &self,
-        output: &Path,
-        words: &str,
-    ) -> Result<Installed, Refusal> {
+    pub(super) async fn try_get_to(&self, output: &Path, words: &str) -> Result<Installed, Refusal> {
         let mut args: Vec<String> = vec!["get".into()];
         for (url, node) in self.urls.iter().zip(&self.nodes) {
             let key = node.lock().unwrap().signer.verifier().to_string();
@@ -319,10 +267,7 @@ impl World {
 
     pub(super) fn places(&self) -> Places {
         let home = self.home.path();
-        Places {
-            config: home.join("get.toml"),
-            heads: home.join("heads"),
-        }
+        Places { config: home.join("get.toml"), heads: home.join("heads") }
     }
 
     /// It installs the program, which then is all that is there.
@@ -361,8 +306,6 @@ pub(super) fn parse(args: &[String]) -> GetArgs {
 }
 
 pub(super) fn files(dir: &Path) -> Vec<String> {
-    let names = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|file| file.unwrap().file_name().into_string().unwrap());
+    let names = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     names.collect()
 }
