@@ -1,4 +1,51 @@
-//! sumpeer: an independent peer for Go binaries.
+//! sumpeer: an independent peer for Go binaries. It builds programs for itself, and keeps a log that anyone can check.
+//!
+//! # Two flows
+//!
+//! A wish becomes a record:
+//!
+//! ```text
+//! request ─▶ web ─▶ tally ─▶ builder ─▶ report ─▶ tally ─▶ one transaction of the store's writer
+//!             ▲       │                                      claim ─▶ claims log
+//!             │       └─ known already: answered             all words ─▶ quorum::judge
+//!             │          from the store                      Accepted ─▶ accepted log
+//!             │                                              both heads signed, committed, announced
+//!             └───────────── whoever waits reads the store ◀─┘
+//! ```
+//!
+//! and the bytes of a binary go another way:
+//!
+//! ```text
+//! go command ─▶ binaries: hashed, compressed, synced, in place ─▶ claim      (in this order, always)
+//! download   ◀─ binaries, from the disk as the client takes them
+//! ```
+//!
+//! What a build needs comes in through one door: [`goproxy`] fetches, [`sumdb`] proves what was fetched, and the go
+//! command, which has no network, talks to a module proxy on a unix socket.
+//!
+//! # The rooms
+//!
+//! A module imports only those above it; a test says so. What must go up goes through a channel or a return value.
+//! The order is that of a first reading: begin with [`model`] and [`quorum`], and [`tally`] will hold no surprise.
+//!
+//! - [`model`]: specs, records, claims, versions: texts that are hashed and compared, parsed once and strictly.
+//! - [`tlog`]: trees, tiles, proofs, signed notes, as values.
+//! - [`quorum`]: when is a sum accepted? The only maker of `Accepted`.
+//! - [`metrics`], [`tasks`]: counters; named tasks, of which the first to end stops the node.
+//! - [`store`]: one database, one writer thread that commits in groups and signs with each commit.
+//! - [`log`]: the one type of log, used twice; takes `Accepted` and nothing else for the accepted one.
+//! - [`binaries`]: files named by their sum, and which of them go when there are too many.
+//! - [`goproxy`]: a client of module proxies by Go's rules, a cache of checked files, a proxy for each build.
+//! - [`sumdb`]: what the checksum database says of a module, proven by its log.
+//! - [`builder`]: a queue, toolchains, walls, one go command; one spec becomes one outcome.
+//! - [`tally`]: where wishes, builds and words meet; the one door to the accepted log.
+//! - [`web`]: all of it as HTTP, for programs and for people.
+//! - [`config`]: one TOML file; only the two below see it.
+//! - [`node`]: makes the parts, connects them, stops them.
+//! - [`cli`]: one command a file.
+//!
+//! docs/ARCHITECTURE.md has the reasons, what must always hold and which test says so, and what a crash leaves;
+//! docs/PROTOCOL.md has every text byte for byte.
 
 // Values and decisions: no tokio, no files, no clock.
 pub mod model;
