@@ -136,7 +136,7 @@ impl Tally {
     /// The answer, if there is a record; or that the queue is full.
     pub async fn retry(&self, spec: &Spec) -> Result<watch::Receiver<Progress>, Answer> {
         if let Some(row) = self.known(spec).await? {
-            return Err(Answer::Record(row));
+            return Err(Answer::Record(Box::new(row)));
         }
         self.inner.absent.invalidate(spec);
         let forget = spec.clone();

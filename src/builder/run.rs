@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_environment_is_whole_and_nothing_else() {
-        let rooms = Rooms { toolchain: "/data/toolchain".into(), seed: None, home: "/data/home".into(), socket: None };
+        let rooms = Rooms { toolchain: "/data/toolchain".into(), seed: None, home: "/data/h1".into(), socket: None };
         let names = |goversion: &str, rooms: &Rooms, gosumdb| {
             let goversion = goversion.parse().unwrap();
             let env = environment(&goversion, "linux/amd64".parse().unwrap(), rooms, gosumdb);
@@ -239,7 +239,7 @@ mod tests {
         );
         let old = names("go1.25.3", &rooms, Some("off"));
         assert!(
-            old.ends_with("GOPATH=/data/home/go GO19CONCURRENTCOMPILATION=0 GOSUMDB=off TMPDIR=/data/home/tmp"),
+            old.ends_with("GOPATH=/data/h1/go GO19CONCURRENTCOMPILATION=0 GOSUMDB=off TMPDIR=/data/h1/tmp"),
             "{old}"
         );
     }

@@ -98,7 +98,7 @@ impl View {
     /// The answer to a wish for the record, if what is known is enough for one.
     pub fn answer(&self) -> Option<Answer> {
         if let Some(row) = &self.record {
-            return Some(Answer::Record(row.clone()));
+            return Some(Answer::Record(Box::new(row.clone())));
         }
         if self.state == State::Disputed {
             return Some(Answer::Disputed(self.disagreement()));
@@ -145,7 +145,7 @@ impl View {
 #[derive(Debug)]
 pub enum Answer {
     /// Here it is.
-    Record(RecordRow),
+    Record(Box<RecordRow>),
     /// The voters named different sums.
     Disputed(String),
     /// It cannot be built.

@@ -104,7 +104,7 @@ pub(super) async fn record(call: &Call<'_>, spec: &Spec, wait: Duration) -> Resu
     }
     if wait.is_zero() {
         return match tally.view(spec).await?.answer() {
-            Some(Answer::Record(row)) => Ok(row),
+            Some(Answer::Record(row)) => Ok(*row),
             Some(answer @ (Answer::Disputed(_) | Answer::CannotBuild { .. } | Answer::Absent(_))) => Err(answer.into()),
             _ => Err(Error::NotFound("there is no record of this spec yet".to_owned())),
         };
@@ -118,7 +118,7 @@ pub(super) async fn record(call: &Call<'_>, spec: &Spec, wait: Duration) -> Resu
         }
     };
     match answer {
-        Answer::Record(row) => Ok(row),
+        Answer::Record(row) => Ok(*row),
         other => Err(super::results::explained(call, spec, other).await),
     }
 }

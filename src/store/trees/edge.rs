@@ -10,6 +10,7 @@ use super::{HeadForm, LogId, Published};
 use crate::store::Reader;
 use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, VerifierKey, leaf_hash, node_hash, tile_root};
 
+#[expect(clippy::cast_possible_truncation, reason = "it is 256")]
 const WIDTH: usize = TILE_WIDTH as usize;
 
 /// The right edge of one tree: all that appending needs.
