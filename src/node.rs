@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 use crate::binaries::Binaries;
 use crate::builder::sandbox::Choice;
@@ -37,12 +37,15 @@ use crate::web::{self, server};
 
 /// Bytes of module files to keep: enough for the dependencies of some hundred programs.
 const MODULE_CACHE_BYTES: u64 = 10 << 30;
+/// Connections to the admin listener: one operator, and what collects the metrics.
+const ADMIN_CONNECTIONS: usize = 64;
 
-/// Runs a node until `stop` is cancelled.
+/// Runs a node until `stop` is cancelled. Of a configuration that comes later it takes over what it can.
 ///
 /// # Errors
 /// It cannot start, or one of its parts has failed; each is one sentence for the operator.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = configs.borrow_and_update().clone();
     let not_yet = config.not_yet();
     ensure!(not_yet.is_empty(), "{}", not_yet.join("; "));
     // Before anything is changed: a port that is taken is the most common mistake.
@@ -62,9 +65,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         config::goproxy(config.goproxy.as_deref())?.parse().context("goproxy")?,
         goproxy::http_client()?,
     );
-    let sumdb = match config::gosumdb(config.gosumdb.as_ref())? {
+    let gosumdb = config::gosumdb(config.gosumdb.as_ref())?;
+    let sumdb = match &gosumdb {
         GoSumDb::Off => None,
-        GoSumDb::Key(key) => Some(SumDb::new(Database::of_key(*key)?, proxy.clone(), store.clone())),
+        GoSumDb::Key(key) => Some(SumDb::new(Database::of_key((**key).clone())?, proxy.clone(), store.clone())),
     };
     let verify = sumdb.clone().map(|sumdb| Arc::new(sumdb) as Arc<dyn Verify>);
     let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
@@ -77,7 +81,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         sandbox: choice(config.sandbox),
         max_builds: config.max_builds(),
         limits: build_limits(&config),
-        gosumdb: config.gosumdb.as_ref().map(ToString::to_string),
+        // What the node checks against is what builds check against, wherever it was set.
+        gosumdb: Some(gosumdb.to_string()).filter(|name| name != config::DEFAULT_SUMDB),
     };
     let parts = builder::Parts {
         toolchains: toolchains.clone(),
@@ -86,7 +91,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         metrics: metrics.clone(),
     };
     let (builder, build, reports) = Builder::new(settings, parts, stop.clone()).await?;
-    info!(sandbox = builder.sandbox(), "walls around builds: {}", builder.sandbox_reason());
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("builder", build);
@@ -101,6 +105,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tasks.spawn("log-size", count(log.0, log.1, metrics.clone(), stop.clone()));
     }
 
+    let (alive, live) = watch::channel(live(&config));
+    tasks.spawn("reload", reload(configs, alive, stop.clone()));
     let sandbox = builder.sandbox().to_owned();
     let state = web::State::new(web::Parts {
         store,
@@ -114,24 +120,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         toolchains,
         limits,
         metrics: metrics.clone(),
-        node: web::Node {
-            key: key.verifier(),
-            mode: "build",
-            notes: config.notes.clone(),
-            sandbox: Some(sandbox),
-            host: Target::host(),
-        },
-        lookup_wait: config.lookup_wait.duration(),
+        node: web::Node { key: key.verifier(), mode: "build", sandbox: Some(sandbox), host: Target::host() },
+        live,
         stop: stop.clone(),
     });
     let places = server::Places::new(config.limits.max_connections.get() as usize);
     let timeouts = server::Timeouts::default();
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
     keep_admin(data, admin_at)?;
+    // Places of its own: strangers must not keep the operator out.
+    let admin_places = server::Places::new(ADMIN_CONNECTIONS);
     let serve =
-        |listener, router| server::serve(listener, router, places.clone(), timeouts, metrics.clone(), stop.clone());
-    tasks.spawn("web", serve(public, web::router(state.clone())));
-    tasks.spawn("admin", serve(admin, web::admin::router(state, admin_at)));
+        |listener, router, places| server::serve(listener, router, places, timeouts, metrics.clone(), stop.clone());
+    tasks.spawn("web", serve(public, web::router(state.clone()), places));
+    tasks.spawn("admin", serve(admin, web::admin::router(state, admin_at), admin_places));
     say(public_at, admin_at, &key.verifier().to_string());
     tasks.run().await
 }
@@ -165,6 +167,26 @@ async fn watch_store(store: Store, stop: CancellationToken) -> anyhow::Result<()
         () = stop.cancelled() => Ok(()),
         cause = store.failed() => Err(cause),
     }
+}
+
+/// Takes over what a changed configuration may change.
+async fn reload(
+    mut configs: watch::Receiver<Config>,
+    alive: watch::Sender<web::Live>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = configs.changed() => changed.context("nobody reads the configuration any more")?,
+        }
+        alive.send_replace(live(&configs.borrow_and_update()));
+    }
+}
+
+/// What of a configuration is taken over while the node runs; `config` lists the same.
+fn live(config: &Config) -> web::Live {
+    web::Live { notes: config.notes.clone(), lookup_wait: config.lookup_wait.duration() }
 }
 
 /// Shows the size of a log in the metrics.

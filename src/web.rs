@@ -46,6 +46,7 @@ use axum::http::{HeaderMap, Method, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::binaries::Binaries;
@@ -110,10 +111,19 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What the node says of itself.
     pub node: Node,
-    /// How long a lookup waits for a record.
-    pub lookup_wait: Duration,
+    /// What the operator may change while the node runs.
+    pub live: watch::Receiver<Live>,
     /// Ends every waiting answer.
     pub stop: CancellationToken,
+}
+
+/// What the operator may change while the node runs.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The operator's text for the home page.
+    pub notes: String,
+    /// How long a lookup waits for a record.
+    pub lookup_wait: Duration,
 }
 
 /// What the node says of itself.
@@ -122,8 +132,6 @@ pub struct Node {
     pub key: VerifierKey,
     /// `build` or `verify-only`.
     pub mode: &'static str,
-    /// The operator's text for the home page.
-    pub notes: String,
     /// How builds are walled in, as claims say it; none if the node only verifies.
     pub sandbox: Option<String>,
     /// What this machine is.
@@ -135,6 +143,14 @@ impl State {
     pub fn new(parts: Parts) -> State {
         let resolver = Resolver::new(parts.proxy.clone(), parts.modules.clone(), parts.toolchains.clone());
         State(Arc::new(Inner { parts, resolver, assets: Assets::new() }))
+    }
+
+    fn lookup_wait(&self) -> Duration {
+        self.live.borrow().lookup_wait
+    }
+
+    fn notes(&self) -> String {
+        self.live.borrow().notes.clone()
     }
 
     fn log(&self, id: LogId) -> &Log {
@@ -255,6 +271,8 @@ Disallow: /*.gz$
 fn check_method(route: &Route, method: &Method) -> Result<(), Error> {
     let (allowed, allow) = match route {
         Route::Want | Route::Build(_, BuildStep::Retry) => (method == Method::POST, "POST"),
+        // A stream without its body would be of no use, and asking for one starts a build.
+        Route::Build(_, BuildStep::Events) => (method == Method::GET, "GET"),
         _ => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
     };
     if allowed { Ok(()) } else { Err(Error::Method(allow)) }

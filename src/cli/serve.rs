@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info, warn};
 
 use super::Exit;
 use crate::config::{Config, Overrides};
@@ -46,14 +47,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let node = node::run(config.clone(), stop.clone());
+    let (configs, running) = watch::channel(config);
+    let node = node::run(running, stop.clone());
     tokio::pin!(node);
     loop {
         tokio::select! {
             ended = &mut node => return ended.map(|()| Exit::Ok),
             _ = terminate.recv() => stop.cancel(),
             _ = interrupt.recv() => stop.cancel(),
-            _ = hangup.recv() => compare(&args, &config),
+            _ = hangup.recv() => reload(&args, &configs),
         }
         if stop.is_cancelled() {
             info!("stopping");
@@ -62,17 +64,21 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     }
 }
 
-/// Says what a changed configuration would need to take effect.
-fn compare(args: &ServeArgs, running: &Config) {
-    match args.load() {
-        Ok(new) => {
-            let differences = running.differences(&new);
-            if differences.is_empty() {
-                info!("the configuration has not changed");
-            } else {
-                info!("settings that changed take effect at the next start: {}", differences.needs_restart.join(", "));
-            }
-        }
-        Err(error) => tracing::error!("the configuration is kept as it was: {error:#}"),
+/// Reads the configuration again, and says what of it takes effect when.
+fn reload(args: &ServeArgs, configs: &watch::Sender<Config>) {
+    let new = match args.load() {
+        Ok(new) => new,
+        Err(error) => return error!("the configuration is kept as it was: {error:#}"),
+    };
+    let differences = configs.borrow().differences(&new);
+    if differences.is_empty() {
+        info!("the configuration has not changed");
     }
+    if !differences.reloadable.is_empty() {
+        info!("in effect now: {}", differences.reloadable.join(", "));
+    }
+    if !differences.needs_restart.is_empty() {
+        warn!("in effect after the next start: {}", differences.needs_restart.join(", "));
+    }
+    configs.send_replace(new);
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Config;
 
 /// Settings, and tables of them, that a running node takes over when it reloads its file.
-const RELOADABLE: &[&str] = &["binary-cache", "build-limits", "lookup-wait", "newest-go", "notes", "oldest-go"];
+const RELOADABLE: &[&str] = &["lookup-wait", "notes"];
 
 /// Names of settings that differ, such as `build-limits.time`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

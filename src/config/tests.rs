@@ -229,6 +229,6 @@ fn a_reload_tells_what_needs_a_restart() {
     assert_eq!(errors, [""; 0]);
     assert!(old.differences(&old).is_empty());
     let differences = old.differences(&new);
-    assert_eq!(differences.reloadable, ["notes", "build-limits.time"]);
-    assert_eq!(differences.needs_restart, ["listen", "limits.max-streams"]);
+    assert_eq!(differences.reloadable, ["notes"]);
+    assert_eq!(differences.needs_restart, ["listen", "build-limits.time", "limits.max-streams"]);
 }

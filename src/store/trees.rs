@@ -148,6 +148,12 @@ impl Reader<'_> {
         Ok(query.query_row([log.id()], |row| row.get::<_, i64>(0))?.cast_unsigned())
     }
 
+    /// How many forms of heads a log has.
+    pub fn count_heads(&self, log: LogId) -> anyhow::Result<u64> {
+        let mut query = self.conn.prepare_cached("SELECT count(*) FROM head WHERE log = ?1")?;
+        Ok(query.query_row([log.id()], |row| row.get::<_, i64>(0))?.cast_unsigned())
+    }
+
     /// The newest signed head of a log in the form of an origin: size, root and note.
     pub fn head(&self, log: LogId, origin: &str) -> anyhow::Result<Option<(TreeSize, Hash, String)>> {
         let mut query = self.conn.prepare_cached("SELECT size, root, note FROM head WHERE log = ?1 AND origin = ?2")?;

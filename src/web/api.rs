@@ -68,7 +68,7 @@ async fn node(call: &Call<'_>) -> Result<Value, Error> {
         "claims": state.claims.size().get(),
         "voters": state.tally.voters().iter().map(voter).collect::<Vec<_>>(),
         "builder": builder,
-        "notes": node.notes,
+        "notes": call.state.notes(),
     }))
 }
 

@@ -72,7 +72,7 @@ pub(super) async fn serve(call: &Call<'_>, query: SpecQuery, step: BuildStep) ->
 }
 
 async fn when_recorded(call: &Call<'_>, spec: &Spec, name: &str) -> Result<Response<Body>, Error> {
-    let row = tlog::record(call, spec, call.state.lookup_wait).await?;
+    let row = tlog::record(call, spec, call.state.lookup_wait()).await?;
     Ok(redirect(&format!("{}{name}", result_path(&row))))
 }
 

@@ -110,7 +110,7 @@ pub(super) async fn home(call: &Call<'_>) -> Result<Response<Body>, Error> {
         size: state.accepted.size().get(),
         get: get_command(call, &example, None),
         command: build_command(&example),
-        notes: state.node.notes.trim().to_owned(),
+        notes: state.notes().trim().to_owned(),
     };
     Ok(html(&page))
 }

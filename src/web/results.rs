@@ -96,7 +96,7 @@ async fn file(call: &Call<'_>, row: &RecordRow, name: &str) -> Result<Response<B
         None => {
             call.charge_build()?;
             tokio::select! {
-                stored = state.tally.binary(row, state.lookup_wait) => stored?,
+                stored = state.tally.binary(row, state.lookup_wait()) => stored?,
                 () = state.stop.cancelled() => {
                     let message = "the node is being stopped".to_owned();
                     return Err(Error::Unavailable { message, retry_after: 30 });

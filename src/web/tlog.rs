@@ -125,7 +125,7 @@ pub(super) async fn record(call: &Call<'_>, spec: &Spec, wait: Duration) -> Resu
 
 /// How long to wait: `?wait=<seconds>`, at most and by default what the operator allows.
 fn wait(call: &Call<'_>) -> Result<Duration, Error> {
-    let longest = call.state.lookup_wait;
+    let longest = call.state.lookup_wait();
     let Some(seconds) = call.query("wait") else {
         return Ok(longest);
     };

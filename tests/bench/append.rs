@@ -1,8 +1,10 @@
 //! How many findings a second become records: claim, word, judgement, record, commit with one fsync a batch.
 //!
-//! `cargo bench --bench append -- [ENTRIES] [IN FLIGHT]` prints a line for each tenfold size, and the same number of
-//! plain SQLite inserts (one table, no trees, same durability, same batches) for comparison in the same run.
+//! `cargo bench --bench append -- [ENTRIES] [IN FLIGHT] [--keep FOLDER]` prints a line for each tenfold size, and some
+//! plain SQLite inserts (one table, no trees, same durability, same batches) for comparison in the same run. With
+//! `--keep` the folder becomes a data directory that `sumpeer serve` takes.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -16,28 +18,21 @@ use sumpeer::tlog::SignerKey;
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let numbers: Vec<u64> = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
-        .collect();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let numbers: Vec<u64> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     let entries = numbers.first().copied().unwrap_or(1_000_000);
     let in_flight = usize::try_from(numbers.get(1).copied().unwrap_or(4096))?;
+    let kept = args.iter().skip_while(|arg| *arg != "--keep").nth(1);
 
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let folder = kept.map_or(temporary.path().to_owned(), PathBuf::from);
+    std::fs::create_dir_all(&folder)?;
     let key = SignerKey::generate("bench.example", [1; 32])?;
-    let store = Store::open(folder.path(), log::forms(&key), Metrics::new())?;
-    let own = Voter {
-        name: "bench.example".to_owned(),
-        vkey: key.verifier().to_string(),
-        source: "self",
-    };
-    println!(
-        "{in_flight} in flight, {} processors",
-        std::thread::available_parallelism()?
-    );
-    println!(
-        "{:>9} {:>12} {:>12} {:>14}",
-        "records", "a second", "us a record", "us, last 10k"
-    );
+    std::fs::write(folder.join("key"), key.to_text().as_bytes())?;
+    let store = Store::open(&folder, log::forms(&key), Metrics::new())?;
+    let own = Voter { name: "bench.example".to_owned(), vkey: key.verifier().to_string(), source: "self" };
+    println!("{in_flight} in flight, {} processors", std::thread::available_parallelism()?);
+    println!("{:>9} {:>12} {:>12} {:>14}", "records", "a second", "us a record", "us, last 10k");
     let start = Instant::now();
     let mut size = 0;
     let mut last = Duration::ZERO;
@@ -50,13 +45,8 @@ async fn main() -> anyhow::Result<()> {
                 async move {
                     let found = found(number)?;
                     let voters = [own.clone()];
-                    let settled = store
-                        .write(move |tx| settle(tx, &own, &voters, &found))
-                        .await?;
-                    anyhow::ensure!(
-                        matches!(settled, Settled::Accepted(_)),
-                        "not accepted: {settled:?}"
-                    );
+                    let settled = store.write(move |tx| settle(tx, &own, &voters, &found)).await?;
+                    anyhow::ensure!(matches!(settled, Settled::Accepted(_)), "not accepted: {settled:?}");
                     Ok(())
                 }
             })
@@ -73,12 +63,7 @@ async fn main() -> anyhow::Result<()> {
     let _ = last;
     for id in LogId::ALL {
         let head = store.heads(id).borrow().clone();
-        anyhow::ensure!(
-            head.size.get() == entries,
-            "the {} log has {} entries",
-            id.name(),
-            head.size
-        );
+        anyhow::ensure!(head.size.get() == entries, "the {} log has {} entries", id.name(), head.size);
     }
     plain_inserts(entries.min(100_000))
 }
@@ -105,10 +90,7 @@ fn found(number: u64) -> anyhow::Result<Found> {
     Ok(Found {
         claim: Claim {
             spec,
-            finding: Finding::Built {
-                size: 1_000_000,
-                sum,
-            },
+            finding: Finding::Built { size: 1_000_000, sum },
             at: jiff::Timestamp::from_second(1_790_000_000)?,
             host: "linux/amd64".to_owned(),
             toolchain: "h1:Q8bzRgwWHhsCz6+8Yx6xsfJPUkgrzbO2BVn9YuJkHY8=".to_owned(),
@@ -132,8 +114,7 @@ fn plain_inserts(count: u64) -> anyhow::Result<()> {
     while number < count {
         let tx = conn.transaction()?;
         for _ in 0..1024 {
-            tx.prepare_cached("INSERT INTO t VALUES (?1, ?2)")?
-                .execute((number.cast_signed(), vec![b'x'; 110]))?;
+            tx.prepare_cached("INSERT INTO t VALUES (?1, ?2)")?.execute((number.cast_signed(), vec![b'x'; 110]))?;
             number += 1;
         }
         tx.commit()?;

@@ -19,25 +19,20 @@ struct World {
     sandbox: Sandbox,
 }
 
-const LIMITS: Limits = Limits {
-    time: Duration::from_secs(20),
-    memory: 1 << 30,
-    file: 10 << 20,
-};
+const LIMITS: Limits = Limits { time: Duration::from_secs(20), memory: 1 << 30, file: 10 << 20 };
 
 impl World {
     /// None, with a word on stderr, where this machine cannot have that wall.
     async fn new(choice: Choice) -> Option<World> {
         let data = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(data.path()).unwrap();
-        let sandbox =
-            match Sandbox::detect(choice, env!("CARGO_BIN_EXE_sumpeer").into(), &root).await {
-                Ok(sandbox) => sandbox,
-                Err(error) => {
-                    eprintln!("not tested here: {error:#}");
-                    return None;
-                }
-            };
+        let sandbox = match Sandbox::detect(choice, env!("CARGO_BIN_EXE_sumpeer").into(), &root).await {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                eprintln!("not tested here: {error:#}");
+                return None;
+            }
+        };
         let rooms = Rooms {
             toolchain: root.join("toolchain"),
             seed: Some(root.join("seed")),
@@ -48,19 +43,11 @@ impl World {
         for folder in [&bin, &root.join("seed"), &root.join("home/tmp")] {
             fs::create_dir_all(folder).unwrap();
         }
-        for (from, to) in [
-            ("/bin/sh", "go"),
-            ("/bin/sleep", "sleep"),
-            ("/bin/cat", "cat"),
-        ] {
+        for (from, to) in [("/bin/sh", "go"), ("/bin/sleep", "sleep"), ("/bin/cat", "cat")] {
             fs::copy(from, bin.join(to)).unwrap();
         }
         fs::write(root.join("seed/entry"), "seed").unwrap();
-        Some(World {
-            _data: data,
-            rooms,
-            sandbox,
-        })
+        Some(World { _data: data, rooms, sandbox })
     }
 
     fn job(&self, script: &str) -> Job {
@@ -68,29 +55,17 @@ impl World {
         let script = script
             .replace("BIN", &inside.toolchain.join("bin").to_string_lossy())
             .replace("SEED", &inside.seed.as_ref().unwrap().to_string_lossy());
-        Job {
-            rooms: self.rooms.clone(),
-            args: vec!["-c".into(), script],
-            env: vec![("A".into(), "b c".into())],
-        }
+        Job { rooms: self.rooms.clone(), args: vec!["-c".into(), script], env: vec![("A".into(), "b c".into())] }
     }
 
     async fn run(&self, script: &str) -> (Ended, String) {
-        self.run_with(script, LIMITS, &CancellationToken::new())
-            .await
+        self.run_with(script, LIMITS, &CancellationToken::new()).await
     }
 
-    async fn run_with(
-        &self,
-        script: &str,
-        limits: Limits,
-        stop: &CancellationToken,
-    ) -> (Ended, String) {
+    async fn run_with(&self, script: &str, limits: Limits, stop: &CancellationToken) -> (Ended, String) {
         let mut output = Vec::new();
         let job = self.job(script);
-        let ended = self
-            .sandbox
-            .run(&job, &limits, stop, |bytes| output.extend_from_slice(bytes));
+        let ended = self.sandbox.run(&job, &limits, stop, |bytes| output.extend_from_slice(bytes));
         let ended = ended.await.unwrap();
         (ended, String::from_utf8_lossy(&output).into_owned())
     }
@@ -115,11 +90,7 @@ fn alive(text: &str) -> Vec<u32> {
 fn wait_for(text: &str, wanted: impl Fn(usize) -> bool) {
     let begin = Instant::now();
     while !wanted(alive(text).len()) {
-        assert!(
-            begin.elapsed() < Duration::from_secs(10),
-            "still alive: {:?}",
-            alive(text)
-        );
+        assert!(begin.elapsed() < Duration::from_secs(10), "still alive: {:?}", alive(text));
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -141,10 +112,7 @@ async fn a_build_sees_its_rooms_and_nothing_else() {
         let secret = world.rooms.home.with_file_name("secret");
         fs::write(&secret, "unseen").unwrap();
         for (script, expected) in [
-            (
-                "echo out; echo err >&2; exit 3".to_owned(),
-                (3, "out\nerr\n"),
-            ),
+            ("echo out; echo err >&2; exit 3".to_owned(), (3, "out\nerr\n")),
             ("echo $A-$HOME-$GOPROXY".to_owned(), (0, "b c--\n")),
             ("BIN/cat SEED/entry".to_owned(), (0, "seed")),
             ("echo more > file && BIN/cat file".to_owned(), (0, "more\n")),
@@ -155,16 +123,9 @@ async fn a_build_sees_its_rooms_and_nothing_else() {
             ("(echo x > /usr/lib/x) 2>/dev/null".to_owned(), (2, "")),
         ] {
             let (ended, output) = world.run(&script).await;
-            assert_eq!(
-                (ended, output.as_str()),
-                (Ended::Exited(expected.0), expected.1),
-                "{choice:?}: {script}"
-            );
+            assert_eq!((ended, output.as_str()), (Ended::Exited(expected.0), expected.1), "{choice:?}: {script}");
         }
-        assert_eq!(
-            fs::read_to_string(world.rooms.seed.as_ref().unwrap().join("entry")).unwrap(),
-            "seed"
-        );
+        assert_eq!(fs::read_to_string(world.rooms.seed.as_ref().unwrap().join("entry")).unwrap(), "seed");
     }
 }
 
@@ -175,9 +136,7 @@ async fn nothing_outlives_the_end_of_a_command() {
             continue;
         };
         let mark = mark(u32::try_from(number).unwrap());
-        let (ended, _) = world
-            .run(&format!("BIN/sleep {mark} & (BIN/sleep {mark} &) ; exit 0"))
-            .await;
+        let (ended, _) = world.run(&format!("BIN/sleep {mark} & (BIN/sleep {mark} &) ; exit 0")).await;
         assert_eq!(ended, Ended::Exited(0));
         wait_for(&mark, |count| count == 0);
     }
@@ -192,20 +151,11 @@ async fn nothing_outlives_its_time_a_stop_or_a_drop() {
         let mark = mark(10 + u32::try_from(number).unwrap());
         let script = format!("(BIN/sleep {mark} &); BIN/sleep {mark}; exit 0");
 
-        let short = Limits {
-            time: Duration::from_millis(700),
-            ..LIMITS
-        };
+        let short = Limits { time: Duration::from_millis(700), ..LIMITS };
         let begin = Instant::now();
-        let (ended, _) = world
-            .run_with(&script, short, &CancellationToken::new())
-            .await;
+        let (ended, _) = world.run_with(&script, short, &CancellationToken::new()).await;
         assert_eq!(ended, Ended::TimedOut);
-        assert!(
-            begin.elapsed() < Duration::from_secs(4),
-            "{:?}",
-            begin.elapsed()
-        );
+        assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
         wait_for(&mark, |count| count == 0);
 
         let stop = CancellationToken::new();
@@ -240,10 +190,7 @@ async fn nothing_outlives_a_killed_node() {
             .unwrap();
         let begin = Instant::now();
         while alive(&mark).len() < 2 && node.try_wait().unwrap().is_none() {
-            assert!(
-                begin.elapsed() < Duration::from_secs(10),
-                "the node starts nothing"
-            );
+            assert!(begin.elapsed() < Duration::from_secs(10), "the node starts nothing");
             std::thread::sleep(Duration::from_millis(20));
         }
         node.kill().unwrap();
@@ -264,9 +211,7 @@ async fn node_to_be_killed() {
         _ => Choice::None,
     };
     if let Some(world) = World::new(choice).await {
-        world
-            .run(&format!("(BIN/sleep {mark} &); BIN/sleep {mark}; exit 0"))
-            .await;
+        world.run(&format!("(BIN/sleep {mark} &); BIN/sleep {mark}; exit 0")).await;
     }
 }
 
@@ -291,10 +236,7 @@ async fn a_killed_supervisor_takes_its_build_along() {
                 if String::from_utf8_lossy(&line).contains("helper-supervise")
                     && descendants(pid).iter().any(|pid| sleeper.contains(pid))
                 {
-                    Command::new("/bin/kill")
-                        .args(["-9", &pid.to_string()])
-                        .status()
-                        .unwrap();
+                    Command::new("/bin/kill").args(["-9", &pid.to_string()]).status().unwrap();
                 }
             }
         };
@@ -306,16 +248,9 @@ async fn a_killed_supervisor_takes_its_build_along() {
 
 fn children_of(pid: u32) -> Vec<u32> {
     let mut children = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task"))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(
-            list.split_whitespace()
-                .map(|pid| pid.parse::<u32>().unwrap()),
-        );
+        children.extend(list.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
     }
     children
 }
@@ -337,24 +272,14 @@ async fn limits_hold() {
             continue;
         };
         // A shell that doubles a variable until there is no memory left.
-        let small = Limits {
-            memory: 64 << 20,
-            ..LIMITS
-        };
-        let (ended, output) = world
-            .run_with(
-                "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done",
-                small,
-                &CancellationToken::new(),
-            )
-            .await;
+        let small = Limits { memory: 64 << 20, ..LIMITS };
+        let (ended, output) =
+            world.run_with("x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done", small, &CancellationToken::new()).await;
         assert!(
             ended == Ended::OutOfMemory || matches!(ended, Ended::Exited(status) if status != 0),
             "{choice:?}: {ended:?} {output}"
         );
-        let (ended, _) = world
-            .run("while :; do echo 0123456789012345678901234567890123456789; done > big")
-            .await;
+        let (ended, _) = world.run("while :; do echo 0123456789012345678901234567890123456789; done > big").await;
         assert_ne!(ended, Ended::Exited(0));
         let size = fs::metadata(world.rooms.home.join("big")).unwrap().len();
         assert!(size <= LIMITS.file, "{size} bytes");
@@ -370,12 +295,8 @@ async fn a_helper_that_cannot_do_its_part_is_no_finding() {
     let mut job = world.job("exit 0");
     job.rooms.toolchain = PathBuf::from("/nonexistent");
     let mut words = Vec::new();
-    let ended = world
-        .sandbox
-        .run(&job, &LIMITS, &CancellationToken::new(), |bytes| {
-            words.extend_from_slice(bytes)
-        })
-        .await;
+    let ended =
+        world.sandbox.run(&job, &LIMITS, &CancellationToken::new(), |bytes| words.extend_from_slice(bytes)).await;
     assert!(ended.is_err());
     let words = String::from_utf8_lossy(&words).into_owned();
     assert!(words.contains("cannot run /nonexistent/bin/go"), "{words}");
@@ -387,12 +308,7 @@ async fn a_program_that_is_no_helper_is_refused() {
     let fake = data.path().join("fake");
     fs::write(&fake, "#!/bin/sh\nexit 7\n").unwrap();
     fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
-    let error = Sandbox::detect(Choice::Auto, fake, Path::new(data.path()))
-        .await
-        .unwrap_err();
+    let error = Sandbox::detect(Choice::Auto, fake, Path::new(data.path())).await.unwrap_err();
     let text = format!("{error:#}");
-    assert!(
-        text.contains("bwrap") && text.contains("landlock") && text.contains("sandbox = \"none\""),
-        "{text}"
-    );
+    assert!(text.contains("bwrap") && text.contains("landlock") && text.contains("sandbox = \"none\""), "{text}");
 }

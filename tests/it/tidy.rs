@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// Each module may import only those before it.
 const LAYERS: &[&str] = &[
-    "model", "tlog", "quorum", "tasks", "metrics", "store", "log", "binaries", "goproxy", "sumdb",
-    "builder", "tally", "web", "config", "node", "cli",
+    "model", "tlog", "quorum", "tasks", "metrics", "store", "log", "binaries", "goproxy", "sumdb", "builder", "tally",
+    "web", "config", "node", "cli",
 ];
 
 /// Lines a file may have; a longer one says why in its first lines, with the words below.
@@ -24,13 +24,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder of the project") {
             let path = entry.expect("readable").path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .expect("a plain name");
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
             match (path.is_dir(), name) {
-                (true, "target" | ".git" | "data")
-                    if path.parent() != Some(&root().join("tests")) => {}
+                (true, "target" | ".git" | "data") if path.parent() != Some(&root().join("tests")) => {}
                 (true, _) => folders.push(path),
                 (false, _) => found.push(path),
             }
@@ -43,12 +39,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn sources() -> Vec<(PathBuf, String)> {
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("text");
-        (
-            path.strip_prefix(root())
-                .expect("below the root")
-                .to_owned(),
-            text,
-        )
+        (path.strip_prefix(root()).expect("below the root").to_owned(), text)
     };
     files(&root().join("src"))
         .into_iter()
@@ -69,43 +60,26 @@ fn imports_point_one_way() {
         let Ok(inside) = path.strip_prefix("src") else {
             continue;
         };
-        let own = inside
-            .iter()
-            .next()
-            .and_then(|name| name.to_str())
-            .expect("a name")
-            .trim_end_matches(".rs");
+        let own = inside.iter().next().and_then(|name| name.to_str()).expect("a name").trim_end_matches(".rs");
         let Some(layer) = LAYERS.iter().position(|name| *name == own) else {
-            assert!(
-                matches!(own, "lib" | "main"),
-                "{}: no layer is called {own}",
-                path.display()
-            );
+            assert!(matches!(own, "lib" | "main"), "{}: no layer is called {own}", path.display());
             continue;
         };
         // What tests import is theirs to choose.
-        if inside
-            .iter()
-            .any(|name| name == "tests" || name == "tests.rs")
-        {
+        if inside.iter().any(|name| name == "tests" || name == "tests.rs") {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (name, rest) in code.match_indices("crate::").map(|(at, found)| {
             let rest = &code[at + found.len()..];
-            let end = rest
-                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .unwrap_or(rest.len());
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
             (&rest[..end], &code[..at])
         }) {
             // Doc links may point anywhere.
             let line = rest.rsplit('\n').next().unwrap_or_default().trim_start();
             let at = LAYERS.iter().position(|layer| *layer == name);
             if !line.starts_with("//") && at.is_some_and(|at| at > layer) {
-                problems.push(format!(
-                    "{}: `{own}` must not import `{name}`",
-                    path.display()
-                ));
+                problems.push(format!("{}: `{own}` must not import `{name}`", path.display()));
             }
         }
     }
@@ -117,17 +91,9 @@ fn only_the_log_appends() {
     let mut problems = Vec::new();
     for (path, text) in sources() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let allowed = [
-            "src/log.rs",
-            "src/store/trees.rs",
-            "src/store/tests.rs",
-            "tests/it/tidy.rs",
-        ];
+        let allowed = ["src/log.rs", "src/store/trees.rs", "src/store/tests.rs", "tests/it/tidy.rs"];
         if code.contains("append_entry(") && !allowed.iter().any(|file| path.ends_with(file)) {
-            problems.push(format!(
-                "{}: only src/log.rs may append entries",
-                path.display()
-            ));
+            problems.push(format!("{}: only src/log.rs may append entries", path.display()));
         }
     }
     complain(&problems);
@@ -166,11 +132,7 @@ fn nothing_names_a_registry_or_a_machine() {
     ]
     .map(|(a, b)| format!("{a}{b}"))
     .into();
-    let homes = [
-        concat!("/ro", "ot/"),
-        concat!("/ho", "me/"),
-        concat!("/wo", "rk/"),
-    ];
+    let homes = [concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/wo", "rk/")];
     let mut problems = Vec::new();
     for path in files(root()) {
         let data = path.starts_with(root().join("tests/data")) || path.ends_with("Cargo.lock");
@@ -183,9 +145,7 @@ fn nothing_names_a_registry_or_a_machine() {
                 problems.push(format!("{shown}:{number}: names the host of a registry"));
             }
             if !data && homes.iter().any(|home| line.contains(home)) {
-                problems.push(format!(
-                    "{shown}:{number}: names a place on somebody's machine"
-                ));
+                problems.push(format!("{shown}:{number}: names a place on somebody's machine"));
             }
         }
     }

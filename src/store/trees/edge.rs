@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{HeadForm, LogId, Published};
 use crate::store::Reader;
-use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, VerifierKey, leaf_hash, node_hash, tile_root};
+use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, leaf_hash, node_hash, tile_root};
 
 #[expect(clippy::cast_possible_truncation, reason = "it is 256")]
 const WIDTH: usize = TILE_WIDTH as usize;
@@ -43,22 +43,11 @@ impl Edge {
                 notes: Vec::new(),
             })),
         };
-        let mut stored = Vec::new();
-        for form in &edge.forms {
-            stored.extend(reader.head(log, &form.origin)?);
-        }
+        let stored = edge.stored_heads(&reader)?;
         let published = if stored.is_empty() {
-            let strangers: i64 =
-                conn.query_row("SELECT count(*) FROM head WHERE log = ?1", [log.id()], |r| r.get(0))?;
-            ensure!(
-                strangers == 0 && reader.count_entries(log)? == 0,
-                "the {} log was signed under another name than {}: use the key file it was made with",
-                log.name(),
-                edge.forms[0].signer.name(),
-            );
+            ensure!(reader.count_entries(log)? == 0, "the {} log lacks its signed heads", log.name());
             edge.seal(conn)?
         } else {
-            ensure!(stored.len() == edge.forms.len(), "the {} log lacks a signed head", log.name());
             edge.load(&reader, stored).with_context(|| {
                 format!(
                     "the {} log does not match its signed head: refusing to start. Run `sumpeer check` \
@@ -70,6 +59,29 @@ impl Edge {
         };
         edge.announced.send_replace(Arc::new(published));
         Ok(edge)
+    }
+
+    /// The signed heads in the order of the forms, by our key; none if the log is new.
+    fn stored_heads(&self, reader: &Reader<'_>) -> anyhow::Result<Vec<(TreeSize, Hash, String)>> {
+        let name = self.log.name();
+        let mut stored = Vec::new();
+        for form in &self.forms {
+            stored.extend(reader.head(self.log, &form.origin)?);
+        }
+        ensure!(
+            reader.count_heads(self.log)? <= stored.len() as u64,
+            "the {name} log was signed under another name than {}: use the key file it was made with",
+            self.forms[0].signer.name(),
+        );
+        ensure!(stored.is_empty() || stored.len() == self.forms.len(), "the {name} log lacks a signed head");
+        for (form, (_, _, note)) in self.forms.iter().zip(&stored) {
+            let key = form.signer.verifier();
+            tlog::open_head(note.as_bytes(), &key, &form.origin).with_context(|| {
+                let signature = note.rsplit('\u{2014}').next().unwrap_or_default().trim();
+                format!("the head of the {name} log is not signed by the key {key}, but: {signature}")
+            })?;
+        }
+        Ok(stored)
     }
 
     pub(super) fn next_number(&self) -> u64 {
@@ -129,7 +141,7 @@ impl Edge {
         self.range = self.compact(size).context("the stored hashes do not make a tree")?;
         for (form, (form_size, form_root, note)) in self.forms.iter().zip(&stored) {
             let key = form.signer.verifier();
-            let head = tlog::open_head(note.as_bytes(), &key, &form.origin).with_context(|| wrong_key(note, &key))?;
+            let head = tlog::open_head(note.as_bytes(), &key, &form.origin)?;
             let same = (*form_size, *form_root) == (size, root) && (head.size, head.root) == (size, root);
             ensure!(same, "the heads of {} and {} differ", self.forms[0].origin, form.origin);
         }
@@ -280,9 +292,4 @@ fn split(bytes: &[u8]) -> anyhow::Result<Vec<Hash>> {
 
 fn level_number(level: usize) -> u8 {
     u8::try_from(level).expect("2^40 entries make 5 levels")
-}
-
-fn wrong_key(note: &str, key: &VerifierKey) -> String {
-    let signed = note.rsplit('\u{2014}').next().unwrap_or_default().trim();
-    format!("the stored head is not signed by the key {key}, but: {signed}")
 }

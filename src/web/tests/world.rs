@@ -113,14 +113,12 @@ impl World {
                 trusted_proxies: Vec::new(),
             }),
             metrics,
-            node: Node {
-                key: key.verifier(),
-                mode: "build",
+            node: Node { key: key.verifier(), mode: "build", sandbox: Some("none".to_owned()), host: Target::host() },
+            live: tokio::sync::watch::channel(crate::web::Live {
                 notes: "Run by <b>tests</b>.".to_owned(),
-                sandbox: Some("none".to_owned()),
-                host: Target::host(),
-            },
-            lookup_wait: Duration::from_millis(200),
+                lookup_wait: Duration::from_millis(200),
+            })
+            .1,
             stop: CancellationToken::new(),
         });
         World { app: router(state.clone()), state, own, voters, builder, _data: data }

@@ -1,0 +1,73 @@
+#!/bin/sh -eu
+# How long builds take: a node's, and the plain go command's on the same machine in the same run.
+#
+#   tests/bench/builds.sh [ROUNDS]        (after `cargo build --release`; needs go, curl and the module proxy)
+#
+# warm:  the standard library is compiled and the modules are at hand, for both: the node has built the
+#        stripped variant before; the plain go command has the node's own standard-library cache and a file proxy.
+# empty: the plain go command with nothing but its toolchain.
+# Each of the node's rounds starts from a copy of one data directory, so nothing is remembered between them.
+cd "$(dirname "$0")/../.."
+rounds=${1:-3}
+go=go1.27.1
+work=$(mktemp -d "$PWD/target/bench-XXXXXX")
+node=
+trap 'test -z "$node" || kill "$node" 2>/dev/null || true; chmod -R u+w "$work"; rm -rf "$work"' EXIT
+
+start() { # DATA
+    target/release/sumpeer serve --data "$1" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 2>"$1.log" &
+    node=$!
+    until grep -q '^verifier key' "$1.log"; do sleep 0.1; done
+    url=$(sed -n 's/^listening on //p' "$1.log")
+}
+stop() { kill "$node"; wait "$node" || true; node=; }
+now() { date +%s%N; }
+seconds() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (b - a) / 1e9 }'; }
+
+plain() { # HOME GOPROXY GOSUMDB PACKAGE
+    env -i HOME="$1" GOCACHE="$1/cache" GOMODCACHE="$1/mod" GOPATH="$1/go" GOPROXY="$2" GOSUMDB="$3" GO111MODULE=on \
+        CGO_ENABLED=0 GOOS=linux GOARCH=amd64 GOTOOLCHAIN=$go GOFLAGS=-modcacherw \
+        "$work/data/toolchains/$go/bin/go" install -trimpath -ldflags=-buildid= -- "$4" 2>"$1.log"
+}
+
+mkdir "$work/data"
+start "$work/data"
+for package in filippo.io/age/cmd/age@v1.2.1 github.com/mjl-/mox@v0.0.17; do
+    case $package in
+        filippo.io/age/*) spec=filippo.io/age@v1.2.1/cmd/age/linux-amd64-$go ;;
+        *) spec=github.com/mjl-/mox@v0.0.17/linux-amd64-$go ;;
+    esac
+    curl -sSf -m 900 "$url/tlog/lookup/$spec-stripped/" >/dev/null
+done
+stop
+
+for package in filippo.io/age/cmd/age@v1.2.1 github.com/mjl-/mox@v0.0.17; do
+    case $package in
+        filippo.io/age/*) spec=filippo.io/age@v1.2.1/cmd/age/linux-amd64-$go ;;
+        *) spec=github.com/mjl-/mox@v0.0.17/linux-amd64-$go ;;
+    esac
+    home="$work/empty-home"
+    mkdir "$home"
+    a=$(now); plain "$home" "${GOPROXY:-$(go env GOPROXY)}" "" "$package"; b=$(now)
+    echo "$package plain-empty $(seconds "$a" "$b")"
+    mv "$home/mod/cache/download" "$work/download"
+    rm -rf "$home"
+    for round in $(seq "$rounds"); do
+        home="$work/home-$round"
+        mkdir "$home"
+        cp -a "$work/data/seeds/$go/linux-amd64" "$home/cache"
+        chmod -R u+w "$home/cache"
+        a=$(now); plain "$home" "file://$work/download" off "$package"; b=$(now)
+        echo "$package plain-warm $(seconds "$a" "$b")"
+        rm -rf "$home"
+
+        cp -a "$work/data" "$work/round"
+        start "$work/round"
+        a=$(now); curl -sSf -m 900 "$url/tlog/lookup/$spec/" >/dev/null; b=$(now)
+        echo "$package node-warm $(seconds "$a" "$b") ($(grep 'build ended' "$work/round.log" | grep -o 'toolchain_ms.*'))"
+        stop
+        chmod -R u+w "$work/round"
+        rm -rf "$work/round"
+    done
+    rm -rf "$work/download"
+done
