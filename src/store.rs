@@ -18,6 +18,7 @@ mod binaries;
 mod caches;
 mod records;
 mod schema;
+mod specs;
 #[cfg(test)]
 mod tests;
 mod trees;
@@ -47,7 +48,7 @@ use trees::Trees;
 use writer::{Job, Outcome};
 
 /// Jobs that may wait for the writer; further callers wait before they queue.
-const QUEUE: usize = 4096;
+const QUEUE: usize = 16_384;
 /// Idle read connections that are kept open.
 const IDLE_READERS: usize = 8;
 /// Pages a reader caches, in KiB. Small: the operating system caches the file as well.

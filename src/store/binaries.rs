@@ -49,10 +49,11 @@ impl Reader<'_> {
 
     /// Output of the latest build of a spec that ended in a claim, as gzip.
     pub fn build_log(&self, spec: &Spec) -> anyhow::Result<Option<Vec<u8>>> {
-        let mut query = self
-            .conn
-            .prepare_cached("SELECT gz FROM build_log JOIN spec ON spec.id = build_log.spec WHERE spec.text = ?1")?;
-        Ok(query.query_row([spec.to_string()], |row| row.get(0)).optional()?)
+        let Some(id) = self.spec_id(&spec.to_string())? else {
+            return Ok(None);
+        };
+        let mut query = self.conn.prepare_cached("SELECT gz FROM build_log WHERE spec = ?1")?;
+        Ok(query.query_row([id], |row| row.get(0)).optional()?)
     }
 }
 
@@ -95,7 +96,7 @@ impl Tx<'_> {
 
     /// Keeps the output of a build.
     pub fn put_build_log(&mut self, spec: &Spec, gz: &[u8]) -> anyhow::Result<()> {
-        let spec = self.spec_id(&spec.to_string())?;
+        let spec = self.make_spec_id(&spec.to_string())?;
         self.conn
             .prepare_cached("INSERT OR REPLACE INTO build_log (spec, gz) VALUES (?1, ?2)")?
             .execute(params![spec, gz])?;

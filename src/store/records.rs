@@ -3,7 +3,7 @@
 use anyhow::Context;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Reader, Tx};
+use super::{Reader, Tx, specs};
 use crate::model::{ModulePath, Record, Spec, Sum};
 
 /// A record with its place in the log.
@@ -31,9 +31,12 @@ impl Reader<'_> {
 
     /// The same, for a spec that is still text; one that is malformed has no record.
     pub fn record_by_text(&self, spec: &str) -> anyhow::Result<Option<RecordRow>> {
-        let sql = format!("{ROWS} WHERE spec.text = ?1");
+        let Some(id) = self.spec_id(spec)? else {
+            return Ok(None);
+        };
+        let sql = format!("{ROWS} WHERE record.spec = ?1");
         let mut query = self.conn.prepare_cached(&sql)?;
-        query.query_row([spec], |row| Ok(parse(row))).optional()?.transpose()
+        query.query_row([id], |row| Ok(parse(row))).optional()?.transpose()
     }
 
     /// Up to `limit` records from a number on, in the order of the log.
@@ -50,9 +53,11 @@ impl Reader<'_> {
 
     /// Records of all versions, packages and targets of a module, in the order of their specs.
     pub fn records_of(&self, module: &ModulePath, limit: usize) -> anyhow::Result<Neighbours> {
-        // '@' ends the module in a spec, and 'A' is the character after it.
-        let sql = format!("{ROWS} WHERE spec.text >= ?1 AND spec.text < ?2 ORDER BY spec.text LIMIT ?3");
-        self.records(&sql, params![format!("{module}@"), format!("{module}A"), to_sql(limit)])
+        let sql = format!(
+            "{ROWS} WHERE spec.hash BETWEEN ?1 AND ?2 AND substr(spec.text, 1, length(?3)) = ?3 ORDER BY spec.text LIMIT ?4"
+        );
+        let hashes = specs::hashes_of(module.as_str());
+        self.records(&sql, params![hashes.start(), hashes.end(), format!("{module}@"), to_sql(limit)])
     }
 
     /// How many specs have a record.
@@ -71,7 +76,7 @@ impl Reader<'_> {
 impl Tx<'_> {
     /// Notes what the entry of this number in the accepted log says.
     pub(crate) fn insert_record(&mut self, number: u64, record: &Record) -> anyhow::Result<()> {
-        let spec = self.spec_id(&record.spec.to_string())?;
+        let spec = self.make_spec_id(&record.spec.to_string())?;
         self.conn
             .prepare_cached("INSERT INTO record (number, spec, size, sum, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![
@@ -82,22 +87,6 @@ impl Tx<'_> {
                 super::now()
             ])?;
         Ok(())
-    }
-}
-
-impl Tx<'_> {
-    /// The id of a spec's text, made if it is new.
-    pub(super) fn spec_id(&mut self, text: &str) -> anyhow::Result<i64> {
-        let known = self
-            .conn
-            .prepare_cached("SELECT id FROM spec WHERE text = ?1")?
-            .query_row([text], |row| row.get(0))
-            .optional()?;
-        if let Some(id) = known {
-            return Ok(id);
-        }
-        self.conn.prepare_cached("INSERT INTO spec (text) VALUES (?1)")?.execute([text])?;
-        Ok(self.conn.last_insert_rowid())
     }
 }
 

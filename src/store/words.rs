@@ -21,22 +21,28 @@ pub struct WordRow {
 }
 
 const QUERY: &str = "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at
-     FROM word JOIN party ON party.id = word.party JOIN spec ON spec.id = word.spec";
+     FROM word JOIN party ON party.id = word.party";
 
 impl Reader<'_> {
     /// The words of all parties on a spec, in the order in which the parties were met.
     pub fn words(&self, spec: &Spec) -> anyhow::Result<Vec<WordRow>> {
-        let sql = format!("{QUERY} WHERE spec.text = ?1 ORDER BY word.party");
+        let Some(id) = self.spec_id(&spec.to_string())? else {
+            return Ok(Vec::new());
+        };
+        let sql = format!("{QUERY} WHERE word.spec = ?1 ORDER BY word.party");
         let mut query = self.conn.prepare_cached(&sql)?;
-        let rows = query.query_map([spec.to_string()], |row| Ok(parse(row)))?;
+        let rows = query.query_map([id], |row| Ok(parse(row)))?;
         rows.map(|row| row?).collect()
     }
 
     /// The word of one party on a spec.
     pub fn word(&self, spec: &Spec, vkey: &str) -> anyhow::Result<Option<WordRow>> {
-        let sql = format!("{QUERY} WHERE spec.text = ?1 AND party.vkey = ?2");
+        let Some(id) = self.spec_id(&spec.to_string())? else {
+            return Ok(None);
+        };
+        let sql = format!("{QUERY} WHERE word.spec = ?1 AND party.vkey = ?2");
         let mut query = self.conn.prepare_cached(&sql)?;
-        query.query_row([&spec.to_string(), vkey], |row| Ok(parse(row))).optional()?.transpose()
+        query.query_row(params![id, vkey], |row| Ok(parse(row))).optional()?.transpose()
     }
 
     /// Calls `visit` with the spec and word of every row of one party.
@@ -62,7 +68,7 @@ impl Tx<'_> {
     /// Makes a word the latest of its party on a spec.
     pub fn put_word(&mut self, spec: &Spec, row: &WordRow) -> anyhow::Result<()> {
         let party = self.party(&row.vkey)?;
-        let spec = self.spec_id(&spec.to_string())?;
+        let spec = self.make_spec_id(&spec.to_string())?;
         let (size, sum, class) = match &row.word {
             Word::Sum { size, sum } => (Some(size.cast_signed()), Some(sum.as_bytes()), None),
             Word::CannotBuild(class) => (None, None, Some(class.to_string())),

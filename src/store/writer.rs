@@ -12,7 +12,7 @@ use super::{Reader, Tx};
 use crate::metrics::Metrics;
 
 /// Jobs in one transaction at most: bounds what a crash can take back, and the memory of a batch.
-const BATCH: usize = 4096;
+const BATCH: usize = 16_384;
 
 /// A change to be made, and what to do with its result once the transaction has ended.
 pub(super) type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Outcome + Send>;

@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let numbers: Vec<u64> = args.iter().filter_map(|arg| arg.parse().ok()).collect();
     let entries = numbers.first().copied().unwrap_or(1_000_000);
-    let in_flight = usize::try_from(numbers.get(1).copied().unwrap_or(4096))?;
+    let in_flight = usize::try_from(numbers.get(1).copied().unwrap_or(16_384))?;
     let kept = args.iter().skip_while(|arg| *arg != "--keep").nth(1);
 
     let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -32,14 +32,14 @@ async fn main() -> anyhow::Result<()> {
     let store = Store::open(&folder, log::forms(&key), Metrics::new())?;
     let own = Voter { name: "bench.example".to_owned(), vkey: key.verifier().to_string(), source: "self" };
     println!("{in_flight} in flight, {} processors", std::thread::available_parallelism()?);
-    println!("{:>9} {:>12} {:>12} {:>14}", "records", "a second", "us a record", "us, last 10k");
+    println!("{:>9} {:>12} {:>12} {:>14}", "records", "a second", "us a record", "us, last slice");
     let start = Instant::now();
     let mut size = 0;
-    let mut last = Duration::ZERO;
-    let mut next = 10_000;
     while size < entries {
+        // Up to 10,000, to 100,000, then 100,000 at a time.
+        let slice = [10_000, 100_000].into_iter().find(|end| *end > size).unwrap_or(size + 100_000).min(entries) - size;
         let began = Instant::now();
-        stream::iter(size..size + 10_000)
+        stream::iter(size..size + slice)
             .map(|number| {
                 let (store, own) = (store.clone(), own.clone());
                 async move {
@@ -53,14 +53,9 @@ async fn main() -> anyhow::Result<()> {
             .buffer_unordered(in_flight)
             .try_collect::<()>()
             .await?;
-        last = began.elapsed();
-        size += 10_000;
-        if size == next || size == entries {
-            line(size, start.elapsed(), last);
-            next *= 10;
-        }
+        size += slice;
+        line(size, start.elapsed(), began.elapsed(), slice);
     }
-    let _ = last;
     for id in LogId::ALL {
         let head = store.heads(id).borrow().clone();
         anyhow::ensure!(head.size.get() == entries, "the {} log has {} entries", id.name(), head.size);
@@ -70,12 +65,12 @@ async fn main() -> anyhow::Result<()> {
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn line(size: u64, all: Duration, last: Duration) {
+fn line(size: u64, all: Duration, last: Duration, slice: u64) {
     println!(
         "{size:>9} {:>12.0} {:>12.1} {:>14.1}",
         size as f64 / all.as_secs_f64(),
         all.as_secs_f64() * 1e6 / size as f64,
-        last.as_secs_f64() * 1e6 / 10_000.0,
+        last.as_secs_f64() * 1e6 / slice as f64,
     );
 }
 
@@ -120,6 +115,6 @@ fn plain_inserts(count: u64) -> anyhow::Result<()> {
         tx.commit()?;
     }
     println!("for comparison, plain inserts into one table, 1024 a transaction:");
-    line(number, start.elapsed(), Duration::ZERO);
+    line(number, start.elapsed(), start.elapsed(), number);
     Ok(())
 }

@@ -27,9 +27,15 @@ seconds() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", (b - a) / 1e9 }'; }
 plain() { # HOME GOPROXY GOSUMDB PACKAGE
     env -i HOME="$1" GOCACHE="$1/cache" GOMODCACHE="$1/mod" GOPATH="$1/go" GOPROXY="$2" GOSUMDB="$3" GO111MODULE=on \
         CGO_ENABLED=0 GOOS=linux GOARCH=amd64 GOTOOLCHAIN=$go GOFLAGS=-modcacherw \
-        "$work/data/toolchains/$go/bin/go" install -trimpath -ldflags=-buildid= -- "$4" 2>"$1.log"
+        "$work/data/toolchains/$go/bin/go" install -trimpath -ldflags=-buildid= -- "$4" 2>"$1.log" ||
+        { cat "$1.log" >&2; exit 1; }
 }
 
+# Some proxies refuse lists of versions, which the go command wants even for an exact version.
+for module in filippo.io/age@v1.2.1 github.com/mjl-/mox@v0.0.17; do
+    mkdir -p "$work/lists/${module%@*}/@v"
+    echo "${module#*@}" >"$work/lists/${module%@*}/@v/list"
+done
 mkdir "$work/data"
 start "$work/data"
 for package in filippo.io/age/cmd/age@v1.2.1 github.com/mjl-/mox@v0.0.17; do
@@ -48,7 +54,7 @@ for package in filippo.io/age/cmd/age@v1.2.1 github.com/mjl-/mox@v0.0.17; do
     esac
     home="$work/empty-home"
     mkdir "$home"
-    a=$(now); plain "$home" "${GOPROXY:-$(go env GOPROXY)}" "" "$package"; b=$(now)
+    a=$(now); plain "$home" "file://$work/lists,${GOPROXY:-$(go env GOPROXY)}" "" "$package"; b=$(now)
     echo "$package plain-empty $(seconds "$a" "$b")"
     mv "$home/mod/cache/download" "$work/download"
     rm -rf "$home"
@@ -57,7 +63,7 @@ for package in filippo.io/age/cmd/age@v1.2.1 github.com/mjl-/mox@v0.0.17; do
         mkdir "$home"
         cp -a "$work/data/seeds/$go/linux-amd64" "$home/cache"
         chmod -R u+w "$home/cache"
-        a=$(now); plain "$home" "file://$work/download" off "$package"; b=$(now)
+        a=$(now); plain "$home" "file://$work/download,file://$work/lists" off "$package"; b=$(now)
         echo "$package plain-warm $(seconds "$a" "$b")"
         rm -rf "$home"
 
