@@ -17,7 +17,7 @@ mod cgroup;
 pub mod order;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -136,6 +136,8 @@ impl Sandbox {
                     info!(sandbox = sandbox.name(), reason = sandbox.reason, "builds are confined");
                     return Ok(sandbox);
                 }
+                // A full disk says nothing about walls.
+                Err(reason) if is_full(&reason) => return Err(reason.context("cannot try the walls around builds")),
                 Err(reason) => failures.push(format!("{reason:#}")),
             }
         }
@@ -326,6 +328,11 @@ impl Sandbox {
 }
 
 /// The wall of bubblewrap, if the program is installed.
+fn is_full(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+}
+
 fn bwrap() -> anyhow::Result<Wall> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
