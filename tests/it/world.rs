@@ -1,21 +1,66 @@
 //! A world for tests: a module proxy with made-up modules and real toolchains, a checksum database
 //! that vouches for them, and nodes that are real processes.
+//!
+//! What takes long is done once and kept below `target/`: a toolchain that a real node has fetched and
+//! checked, and its compiled standard library ([`warm`]). Every test gets a world of its own, or shares the one node
+//! of [`shared`] if what it does there cannot be seen by others.
 
 mod database;
+mod heads;
+mod http;
 mod modules;
 mod node;
+mod shared;
+mod warm;
 
-pub use modules::{Fault, Module, Modules};
-pub use node::{Answer, Node, Setup};
+pub(crate) use heads::{Heads, is_consistent};
+pub(crate) use http::request;
+pub(crate) use modules::{Fault, Module, Modules};
+pub(crate) use node::{Node, Setup, program, words};
+pub(crate) use shared::{Shared, shared};
+pub(crate) use warm::furnish;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sumpeer::model::Target;
+use tempfile::TempDir;
 
 /// The Go release that tests build with.
-pub const GO: &str = "go1.27.1";
+pub(crate) const GO: &str = "go1.27.1";
 
 /// A folder that outlives a test run, for what takes long to fetch.
-pub fn kept(name: &str) -> PathBuf {
+pub(crate) fn kept(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).expect("a folder below target/");
     folder
+}
+
+/// A folder for the data of one test, gone with the value.
+///
+/// In memory where there is a file system for that, because every build makes and removes some thousand links, for
+/// which some disks need seconds.
+pub(crate) fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let roomy = rustix::fs::statvfs(memory).is_ok_and(|fs| fs.f_bavail * fs.f_frsize > 2 << 30);
+    let folder = if roomy { memory } else { Path::new(env!("CARGO_TARGET_TMPDIR")) };
+    tempfile::Builder::new().prefix("sumpeer-test-").tempdir_in(folder).expect("a folder")
+}
+
+/// The spec of a package (`module@version` or `module@version/dir`) for this machine.
+pub(crate) fn spec(package: &str) -> String {
+    let host = Target::host();
+    format!("{package}/{}-{}-{GO}/", host.goos(), host.goarch())
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+/// If it does not within `patience`.
+pub(crate) fn eventually(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -7,14 +7,14 @@ use sumpeer::tlog::{
 };
 
 /// A log of module sums, signed by a key of its own.
-pub struct Database {
+pub(crate) struct Database {
     key: SignerKey,
     texts: Vec<String>,
     numbers: HashMap<String, usize>,
 }
 
 impl Database {
-    pub fn new() -> Database {
+    pub(crate) fn new() -> Database {
         Database {
             key: SignerKey::generate("sums.example", [42; 32]).expect("a key"),
             texts: Vec::new(),
@@ -23,12 +23,12 @@ impl Database {
     }
 
     /// The verifier key, as GOSUMDB takes it.
-    pub fn vkey(&self) -> String {
+    pub(crate) fn vkey(&self) -> String {
         self.key.verifier().to_string()
     }
 
     /// Notes both hashes of a module version.
-    pub fn add(&mut self, module: &str, version: &str, zip: &str, go_mod: &str) {
+    pub(crate) fn add(&mut self, module: &str, version: &str, zip: &str, go_mod: &str) {
         let key = format!("{module}@{version}");
         if self.numbers.contains_key(&key) {
             return;
@@ -38,7 +38,7 @@ impl Database {
     }
 
     /// Answers what comes after `sumdb/<name>/`.
-    pub fn answer(&self, rest: &str) -> Option<Vec<u8>> {
+    pub(crate) fn answer(&self, rest: &str) -> Option<Vec<u8>> {
         if rest == "supported" {
             return Some(Vec::new());
         }
@@ -50,17 +50,13 @@ impl Database {
             let entry = tlog::format_entry(number as u64, &self.texts[number]);
             return Some(format!("{entry}{}", self.head()).into_bytes());
         }
-        self.tile(&Tile::parse_sumdb(rest).ok()?)
+        self.tile(&Tile::parse_sumdb(rest)?)
     }
 
     fn head(&self) -> String {
         let mut range = CompactRange::new();
         self.texts.iter().for_each(|text| range.push(leaf_hash(text.as_bytes())));
-        let head = Head {
-            origin: SUMDB_ORIGIN.to_owned(),
-            size: range.size(),
-            root: range.root(),
-        };
+        let head = Head { origin: SUMDB_ORIGIN.to_owned(), size: range.size(), root: range.root() };
         tlog::sign_note(&head.to_text(), &[&self.key])
     }
 

@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use sumpeer::model::Target;
 use sumpeer::sumdb::{hash_zip, hash1};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -22,7 +23,7 @@ use super::database::Database;
 
 /// What a path does instead of answering as it should.
 #[derive(Clone, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// This status.
     Status(u16),
     /// 200 with these bytes.
@@ -34,7 +35,7 @@ pub enum Fault {
 }
 
 /// A made-up module version.
-pub struct Module {
+pub(crate) struct Module {
     pub path: String,
     pub version: String,
     pub files: Vec<(String, String)>,
@@ -42,28 +43,39 @@ pub struct Module {
 
 impl Module {
     /// A module whose root is a command that prints something.
-    pub fn command(path: &str, version: &str) -> Module {
+    pub(crate) fn command(path: &str, version: &str) -> Module {
         Module::new(path, version)
             .file("go.mod", &format!("module {path}\n\ngo 1.21\n"))
             .file("main.go", &format!("package main\n\nfunc main() {{ println({path:?}, {version:?}) }}\n"))
     }
 
     /// A module without files.
-    pub fn new(path: &str, version: &str) -> Module {
+    pub(crate) fn new(path: &str, version: &str) -> Module {
         Module { path: path.to_owned(), version: version.to_owned(), files: Vec::new() }
     }
 
     /// With one more file, or another text for one it has.
-    pub fn file(mut self, name: &str, text: &str) -> Module {
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Module {
         self.files.retain(|(known, _)| known != name);
         self.files.push((name.to_owned(), text.to_owned()));
         self
+    }
+
+    /// Its zip, as a module proxy has it.
+    pub(crate) fn zip(&self) -> Vec<u8> {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, text) in &self.files {
+            let name = format!("{}@{}/{name}", self.path, self.version);
+            zip.start_file(name, SimpleFileOptions::default()).expect("a zip");
+            zip.write_all(text.as_bytes()).expect("a zip");
+        }
+        zip.finish().expect("a zip").into_inner()
     }
 }
 
 /// The proxy. It serves until the test program ends.
 #[derive(Clone)]
-pub struct Modules {
+pub(crate) struct Modules {
     shared: Arc<Shared>,
     address: SocketAddr,
 }
@@ -72,6 +84,7 @@ struct Shared {
     state: Mutex<World>,
     real: String,
     kept: PathBuf,
+    fetching: tokio::sync::Mutex<()>,
 }
 
 struct World {
@@ -84,7 +97,7 @@ struct World {
 
 impl Modules {
     /// Starts one on a free port of loopback.
-    pub fn start() -> Modules {
+    pub(crate) fn start() -> Modules {
         let shared = Arc::new(Shared {
             state: Mutex::new(World {
                 files: HashMap::new(),
@@ -95,6 +108,7 @@ impl Modules {
             }),
             real: real_proxy(),
             kept: super::kept("toolchains"),
+            fetching: tokio::sync::Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("nonblocking");
@@ -111,25 +125,20 @@ impl Modules {
     }
 
     /// As GOPROXY takes it.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// As GOSUMDB takes it.
-    pub fn gosumdb(&self) -> String {
+    pub(crate) fn gosumdb(&self) -> String {
         self.world(|world| world.database.vkey())
     }
 
     /// Publishes a module version and notes its sums.
-    pub fn publish(&self, module: &Module) {
+    pub(crate) fn publish(&self, module: &Module) {
         let Module { path, version, files } = module;
         let prefix = format!("{path}@{version}/");
-        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, text) in files {
-            zip.start_file(format!("{prefix}{name}"), SimpleFileOptions::default()).expect("a zip");
-            zip.write_all(text.as_bytes()).expect("a zip");
-        }
-        let zip = zip.finish().expect("a zip").into_inner();
+        let zip = module.zip();
         let whole: Vec<_> = files.iter().map(|(name, text)| (format!("{prefix}{name}"), text.clone())).collect();
         let zip_sum = hash1(whole).expect("hashed");
         let go_mod = files.iter().find(|(name, _)| name == "go.mod").map(|(_, text)| text.clone());
@@ -148,17 +157,17 @@ impl Modules {
     }
 
     /// Makes a path misbehave until it is mended.
-    pub fn fault(&self, path: &str, fault: Fault) {
+    pub(crate) fn fault(&self, path: &str, fault: Fault) {
         self.world(|world| world.faults.insert(path.to_owned(), fault));
     }
 
     /// Makes a path answer as it should again.
-    pub fn mend(&self, path: &str) {
+    pub(crate) fn mend(&self, path: &str) {
         self.world(|world| world.faults.remove(path));
     }
 
     /// What was asked for so far.
-    pub fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.world(|world| world.asked.clone())
     }
 
@@ -195,14 +204,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 fn cut(bytes: Vec<u8>, length: usize) -> Response {
     let whole = bytes.len();
     let part = bytes[..length.min(whole)].to_vec();
-    let stream = futures_util::stream::iter([
-        Ok(bytes::Bytes::from(part)),
-        Err(std::io::Error::other("cut by the test")),
-    ]);
+    let stream =
+        futures_util::stream::iter([Ok(bytes::Bytes::from(part)), Err(std::io::Error::other("cut by the test"))]);
     Response::builder().header("content-length", whole).body(Body::from_stream(stream)).expect("a response")
 }
 
 async fn right(shared: &Arc<Shared>, path: &str) -> Option<Vec<u8>> {
+    if path == "golang.org/toolchain/@v/list" {
+        // One release, so that `latest` means the same on every day.
+        let host = Target::host();
+        return Some(format!("v0.0.1-{}.{}-{}\n", super::GO, host.goos(), host.goarch()).into_bytes());
+    }
     if let Some(rest) = path.strip_prefix("golang.org/toolchain/") {
         let bytes = toolchain(shared, path).await;
         let version = rest.strip_prefix("@v/").and_then(|file| file.strip_suffix(".zip"));
@@ -232,11 +244,19 @@ async fn toolchain(shared: &Arc<Shared>, path: &str) -> Option<Vec<u8>> {
     if let Ok(bytes) = std::fs::read(&kept) {
         return Some(bytes);
     }
+    // Its sums and its zip are asked for at once: one download is enough.
+    let _one = shared.fetching.lock().await;
+    if let Ok(bytes) = std::fs::read(&kept) {
+        return Some(bytes);
+    }
+    // An error means that somebody else has installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = format!("{}/{path}", shared.real);
     let client = reqwest::Client::builder().timeout(Duration::from_secs(300)).build().expect("a client");
-    let response = client.get(&url).send().await.unwrap_or_else(|error| {
-        panic!("THE MODULE PROXY CANNOT BE REACHED, so tests that build cannot run: {error}")
-    });
+    let response =
+        client.get(&url).send().await.unwrap_or_else(|error| {
+            panic!("THE MODULE PROXY CANNOT BE REACHED, so tests that build cannot run: {error}")
+        });
     if !response.status().is_success() {
         return None;
     }

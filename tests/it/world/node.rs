@@ -1,67 +1,69 @@
-//! A node as a process of its own, and a plain HTTP client for it.
+//! A node as a process of its own.
 
-use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::Modules;
+use super::http::{Answer, request};
+use super::{Modules, warm};
+
+/// How long a node may take to start. Short of a busy machine it takes a fraction of a second.
+const START: Duration = Duration::from_secs(60);
 
 /// How a node is started.
-pub struct Setup {
+pub(crate) struct Setup {
     pub data: PathBuf,
     pub config: String,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 /// A running node. Dropping it kills it.
-pub struct Node {
+pub(crate) struct Node {
     child: Child,
+    guard: Guard,
     pub address: String,
     pub admin: String,
     pub vkey: String,
-    pub data: PathBuf,
-}
-
-/// An HTTP answer, read whole.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
 }
 
 impl Setup {
     /// An empty data directory below `target/`, and a node that builds from these modules.
-    pub fn new(modules: &Modules) -> Setup {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    pub(crate) fn empty(modules: &Modules) -> Setup {
+        let folder = super::scratch();
         let setup = Setup::at(folder.path().join("data"), modules);
-        Setup { _folder: Some(folder), ..setup }
+        Setup { folder: Some(folder), ..setup }
     }
 
-    /// The same with a data directory that may be kept.
-    pub fn at(data: PathBuf, modules: &Modules) -> Setup {
+    /// The same with a toolchain and its standard library in place, so that it builds at once.
+    pub(crate) fn warm(modules: &Modules) -> Setup {
+        let setup = Setup::empty(modules);
+        warm::furnish(&setup.data);
+        setup
+    }
+
+    /// With a data directory that the caller takes care of.
+    pub(crate) fn at(data: PathBuf, modules: &Modules) -> Setup {
         let config = format!(
             "name = \"node.example\"\ndata = {:?}\ngoproxy = {:?}\ngosumdb = {:?}\n",
             data,
             modules.url(),
             modules.gosumdb()
         );
-        Setup { data, config, _folder: None }
+        Setup { data, config, folder: None }
     }
 
     /// With more configuration.
-    pub fn with(mut self, toml: &str) -> Setup {
+    pub(crate) fn with(mut self, toml: &str) -> Setup {
         self.config.push_str(toml);
         self
     }
 
     /// The configuration as a file.
-    pub fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         let path = self.data.with_extension("toml");
         std::fs::write(&path, &self.config).expect("written");
         path
@@ -71,12 +73,15 @@ impl Setup {
     ///
     /// # Panics
     /// With what it said, if it does not start.
-    pub fn start(&self) -> Node {
+    pub(crate) fn start(&self) -> Node {
         self.try_start().unwrap_or_else(|said| panic!("the node did not start:\n{said}"))
     }
 
     /// Starts it; what it said on stderr if it ended instead.
-    pub fn try_start(&self) -> Result<Node, String> {
+    ///
+    /// # Errors
+    /// Its words, and how it ended.
+    pub(crate) fn try_start(&self) -> Result<Node, String> {
         let mut child = program()
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
             .arg(self.file())
@@ -85,20 +90,12 @@ impl Setup {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program");
-        let stderr = child.stderr.take().expect("piped");
-        let (lines, said) = mpsc::channel();
-        let log = self.data.with_extension("log");
-        std::thread::spawn(move || {
-            let mut log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let _ = writeln!(log, "{line}");
-                let _ = lines.send(line);
-            }
-        });
+        let guard = Guard::new(child.id(), self.folder.as_ref().map(TempDir::path));
+        let said = listen(&mut child, self.data.with_extension("log"));
         let (mut address, mut admin) = (None, None);
         let mut all = String::new();
         loop {
-            let Ok(line) = said.recv_timeout(Duration::from_secs(60)) else {
+            let Ok(line) = said.recv_timeout(START) else {
                 let _ = child.kill();
                 let status = child.wait().expect("ended");
                 return Err(format!("{all}{status}"));
@@ -110,10 +107,10 @@ impl Setup {
             } else if let Some(vkey) = line.strip_prefix("verifier key ") {
                 return Ok(Node {
                     child,
+                    guard,
                     address: address.expect("said before the key"),
                     admin: admin.expect("said before the key"),
                     vkey: vkey.to_owned(),
-                    data: self.data.clone(),
                 });
             }
             all.push_str(&line);
@@ -122,46 +119,85 @@ impl Setup {
     }
 
     /// Runs `sumpeer check` on its data directory.
-    pub fn check(&self) -> Output {
+    pub(crate) fn check(&self) -> Output {
         program().args(["check", "--config"]).arg(self.file()).output().expect("the program")
+    }
+
+    /// What its nodes have said on stderr so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default()
     }
 }
 
 impl Node {
     /// GET, at most `patience`.
-    pub fn get_within(&self, path: &str, patience: Duration) -> Answer {
-        request(&self.address, "GET", path, "", patience).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    pub(crate) fn get_within(&self, path: &str, patience: Duration) -> Answer {
+        let answer = request(&self.address, &format!("GET {path}"), "", "", patience);
+        answer.unwrap_or_else(|error| panic!("GET {path}: {error}"))
     }
 
     /// GET of something that needs no build.
-    pub fn get(&self, path: &str) -> Answer {
-        self.get_within(path, Duration::from_secs(20))
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.get_within(path, Duration::from_secs(60))
     }
 
-    /// A request of any method.
-    pub fn send(&self, method: &str, path: &str, body: &str) -> Answer {
-        let answer = request(&self.address, method, path, body, Duration::from_secs(20));
-        answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    /// A request of any method, with more headers (whole lines).
+    pub(crate) fn send(&self, line: &str, headers: &str, body: &str) -> Answer {
+        let answer = request(&self.address, line, headers, body, Duration::from_secs(60));
+        answer.unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
     /// A lookup that may build, for at most five minutes.
-    pub fn lookup(&self, spec: &str) -> Answer {
+    pub(crate) fn lookup(&self, spec: &str) -> Answer {
         self.get_within(&format!("/tlog/lookup/{spec}"), Duration::from_secs(300))
     }
 
+    /// The number of entries in the claims log.
+    pub(crate) fn claims(&self) -> u64 {
+        size(&self.get("/claims/checkpoint"))
+    }
+
+    /// The number of records.
+    pub(crate) fn records(&self) -> u64 {
+        size(&self.get("/tlog/latest"))
+    }
+
+    /// This node's latest claim on a spec, parsed; none if there is none.
+    pub(crate) fn claim(&self, spec: &str) -> Option<serde_json::Value> {
+        let answer = self.get(&format!("/claims/lookup/{spec}"));
+        if answer.status == 404 {
+            return None;
+        }
+        let answer: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        Some(serde_json::from_str(answer["claim"].as_str().expect("a text")).expect("JSON"))
+    }
+
     /// The process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
+    /// Whether the process lives.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_none()
+    }
+
+    /// Waits for it to end by itself; its exit code.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(crate) fn ends_within(mut self, patience: Duration) -> Option<i32> {
+        super::eventually(patience, "the node ends", || !self.lives());
+        self.child.wait().expect("ended").code()
+    }
+
     /// SIGKILL, at once.
-    pub fn kill(mut self) {
-        self.child.kill().expect("running");
-        self.child.wait().expect("ended");
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 
     /// SIGTERM; the exit code, and how long it took.
-    pub fn terminate(mut self) -> (Option<i32>, Duration) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, Duration) {
         let began = Instant::now();
         let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill");
         assert!(status.success());
@@ -174,76 +210,74 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.guard.release();
     }
 }
 
-impl Answer {
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
+/// Kills a node, and removes its folder, when this test program is gone: values that live for ever are never dropped, and a killed test drops
+/// nothing. A shell that waits at the other end of a pipe.
+struct Guard {
+    shell: Child,
+    pipe: Option<ChildStdin>,
+}
+
+impl Guard {
+    fn new(id: u32, folder: Option<&Path>) -> Guard {
+        let remove = folder.map_or(String::new(), |folder| format!("; sleep 1; rm -rf '{}'", folder.display()));
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", &format!("read released || {{ kill -9 {id} 2>/dev/null{remove}; }}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a shell");
+        let pipe = shell.stdin.take();
+        Guard { shell, pipe }
     }
 
-    /// A header, if there is one.
-    pub fn header(&self, name: &str) -> Option<String> {
-        self.head.lines().find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        })
+    fn release(&mut self) {
+        if let Some(mut pipe) = self.pipe.take() {
+            let _ = pipe.write_all(b"released\n");
+            drop(pipe);
+            let _ = self.shell.wait();
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
 /// The program under test.
-pub fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_sumpeer"))
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sumpeer"));
+    // What the developer has set for himself is not what is tested.
+    command.env_remove("RUST_LOG").env_remove("GOPROXY").env_remove("GOSUMDB").env_remove("GOFLAGS");
+    command
 }
 
-/// One request on a connection of its own, written by hand: what is sent is what the test says.
-pub fn request(
-    address: &str,
-    method: &str,
-    path: &str,
-    body: &str,
-    patience: Duration,
-) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(patience))?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    parse(&bytes, method).ok_or_else(|| std::io::Error::other("no whole answer"))
+/// Exit code, stdout and stderr of a command.
+pub(crate) fn words(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.stdin(Stdio::null()).output().expect("the program");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-fn parse(bytes: &[u8], method: &str) -> Option<Answer> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    let mut answer = Answer { status, head, body: bytes[end + 4..].to_vec() };
-    if answer.header("transfer-encoding").is_some_and(|coding| coding == "chunked") {
-        answer.body = dechunk(&answer.body)?;
-    } else if let Some(length) = answer.header("content-length")
-        && method != "HEAD"
-        && length.parse() != Ok(answer.body.len())
-    {
-        return None;
-    }
-    Some(answer)
-}
-
-fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let end = rest.windows(2).position(|window| window == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?, 16).ok()?;
-        let start = end + 2;
-        if size == 0 {
-            return Some(body);
+fn listen(child: &mut Child, log: PathBuf) -> mpsc::Receiver<String> {
+    let stderr = child.stderr.take().expect("piped");
+    let (lines, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let _ = writeln!(log, "{line}");
+            let _ = lines.send(line);
         }
-        body.extend_from_slice(rest.get(start..start + size)?);
-        rest = rest.get(start + size + 2..)?;
-    }
+    });
+    said
 }
 
+fn size(head: &Answer) -> u64 {
+    head.text().lines().nth(1).and_then(|size| size.parse().ok()).expect("a head")
+}

@@ -1,0 +1,84 @@
+//! A toolchain with its compiled standard library, made once by a real node on an empty data directory and kept
+//! below `target/`; and data directories that begin with it.
+//!
+//! Only what a build never writes to is shared, by links. The database of every data directory is made anew, by the
+//! code under test, so nothing depends on what an older version of it wrote.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sumpeer::log::forms;
+use sumpeer::metrics::Metrics;
+use sumpeer::store::{ReadOnly, Store, ToolchainRow};
+use sumpeer::tlog::SignerKey;
+
+use super::{GO, Module, Modules, Setup, kept, spec};
+
+/// Makes a data directory whose node needs to fetch and compile nothing before its first build.
+pub(crate) fn furnish(data: &Path) {
+    let warm = warm();
+    fs::create_dir_all(data).expect("a folder");
+    for folder in ["toolchains", "seeds"] {
+        symlink(warm.folder.join(folder), data.join(folder)).expect("a link");
+    }
+    let key = SignerKey::generate("node.example", [7; 32]).expect("a key");
+    fs::write(data.join("key"), format!("{}\n", key.to_text().as_str())).expect("written");
+    let row = warm.row.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async {
+        let store = Store::open(data, forms(&key), Metrics::new()).expect("a new database");
+        let go = GO.parse().expect("a version");
+        store.write(move |tx| tx.put_toolchain(&go, &row)).await.expect("written");
+    });
+    // The writer thread lets go of the directory a moment after its last handle is gone.
+    let lock = fs::File::open(data.join("lock")).expect("there");
+    lock.lock().expect("free in a moment");
+}
+
+struct Warm {
+    folder: PathBuf,
+    row: ToolchainRow,
+}
+
+fn warm() -> &'static Warm {
+    static WARM: OnceLock<Warm> = OnceLock::new();
+    WARM.get_or_init(|| {
+        let folder = kept("warm");
+        // Another run of the tests may be at it.
+        let lock = fs::File::create(folder.join("in-work")).expect("written");
+        lock.lock().expect("free in a while");
+        let data = folder.join(GO);
+        let ready = folder.join(format!("{GO}-row"));
+        if !ready.exists() {
+            make(&data, &ready);
+        }
+        let text = fs::read_to_string(&ready).expect("just made");
+        let mut lines = text.lines();
+        let h1 = lines.next().expect("the hash").to_owned();
+        let targets = lines.map(|target| target.parse().expect("a target")).collect();
+        Warm { folder: data, row: ToolchainRow { h1, targets } }
+    })
+}
+
+fn make(data: &Path, ready: &Path) {
+    eprintln!("fetching {GO} and compiling its standard library, once");
+    let _ = fs::remove_dir_all(data);
+    let modules = Modules::start();
+    modules.publish(&Module::command("warm.example/up", "v1.0.0"));
+    let setup = Setup::at(data.to_owned(), &modules);
+    let node = setup.start();
+    let answer = node.lookup(&spec("warm.example/up@v1.0.0"));
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), setup.log());
+    let (code, took) = node.terminate();
+    assert!(code == Some(0) && took < Duration::from_secs(10), "{code:?} after {took:?}");
+    let store = ReadOnly::open(data).expect("its database");
+    let go = GO.parse().expect("a version");
+    let row = store.read(|reader| reader.toolchain(&go)).expect("readable").expect("installed");
+    let targets: String = row.targets.iter().map(|target| format!("{target}\n")).collect();
+    let new = ready.with_extension("new");
+    fs::write(&new, format!("{}\n{targets}", row.h1)).expect("written");
+    fs::rename(&new, ready).expect("renamed");
+}
