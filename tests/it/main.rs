@@ -1,4 +1,14 @@
 //! The one integration binary: everything that is tested from outside, through the real router or the real program.
 
+mod builds;
+mod cli;
+mod crash;
+mod disk;
+mod get;
+mod proxies;
+mod refusals;
 mod sandbox;
+mod starts;
+mod stop;
 mod tidy;
+mod world;
