@@ -116,7 +116,7 @@ impl Store {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
              PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 16384; PRAGMA temp_store = MEMORY;",
         )
-        .context("cannot set up the database")?;
+        .with_context(|| format!("cannot set up the database{}", room(data)))?;
         conn.busy_timeout(BUSY)?;
         conn.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut conn)?;
@@ -272,6 +272,14 @@ fn lock(data: &Path) -> anyhow::Result<File> {
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))
         }
+    }
+}
+
+/// A full disk shows as an I/O error here, which would send people looking for a broken one.
+fn room(data: &Path) -> String {
+    match rustix::fs::statvfs(data) {
+        Ok(disk) if disk.f_bavail == 0 => format!(", as the disk of {} is full", data.display()),
+        _ => String::new(),
     }
 }
 
