@@ -182,10 +182,15 @@ fn malformed_specs_are_refused_before_anything_is_asked() {
         assert_eq!(answer.status, 404, "{why}: {}", answer.text());
         let text = answer.text();
         assert!(text.ends_with('\n') && text.lines().count() == 1 && text.len() > 10, "{why}: {text:?}");
-        for path in [format!("/{spec}record"), format!("/api/v1/verdict/{spec}")] {
-            let answer = world.node.get(&path);
-            assert!(matches!(answer.status, 400 | 404), "{why}: {path}: {}", answer.status);
-        }
+        let verdict = world.node.get(&format!("/api/v1/verdict/{spec}"));
+        assert!(matches!(verdict.status, 400 | 404), "{why}: {}", verdict.text());
+        assert!(verdict.text().starts_with("{\"error\":"), "{why}: {}", verdict.text());
     }
     assert!(!world.modules.asked().iter().any(|path| path.starts_with(module)), "nobody is asked");
+
+    for page in ["malformed.example/x@v1.0.0/linux-vax-go1.27.1/", "malformed.example/../x@v1.0.0/", "malformed/x"] {
+        let answer = world.node.send(&format!("GET /{page}"), "Accept: text/html\r\n", "");
+        assert_eq!(answer.status, 400, "{page}");
+        assert!(answer.text().contains("<html"), "{page}: a page with a way back");
+    }
 }
