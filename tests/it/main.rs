@@ -5,6 +5,7 @@ mod cli;
 mod crash;
 mod disk;
 mod get;
+mod progress;
 mod proxies;
 mod refusals;
 mod sandbox;

@@ -14,6 +14,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use sumpeer::model::Target;
 use sumpeer::sumdb::{hash_zip, hash1};
 use zip::ZipWriter;
@@ -30,6 +31,8 @@ pub(crate) enum Fault {
     Bytes(Vec<u8>),
     /// The right answer, but only this many bytes of it.
     Cut(usize),
+    /// This many bytes of the right answer, then nothing more, for ever.
+    Stall(usize),
     /// No answer at all.
     Silence,
 }
@@ -189,6 +192,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             (StatusCode::from_u16(status).expect("a status"), "a fault of the test\n").into_response()
         }
         Some(Fault::Bytes(bytes)) => bytes.into_response(),
+        Some(Fault::Stall(length)) => match right(&shared, &path).await {
+            Some(bytes) => stall(&bytes, length),
+            None => StatusCode::NOT_FOUND.into_response(),
+        },
         Some(Fault::Cut(length)) => match right(&shared, &path).await {
             Some(bytes) => cut(bytes, length),
             None => StatusCode::NOT_FOUND.into_response(),
@@ -207,6 +214,14 @@ fn cut(bytes: Vec<u8>, length: usize) -> Response {
     let stream =
         futures_util::stream::iter([Ok(bytes::Bytes::from(part)), Err(std::io::Error::other("cut by the test"))]);
     Response::builder().header("content-length", whole).body(Body::from_stream(stream)).expect("a response")
+}
+
+/// Says how long the answer is, and never ends.
+fn stall(bytes: &[u8], length: usize) -> Response {
+    let part = bytes::Bytes::copy_from_slice(&bytes[..length.min(bytes.len())]);
+    let begin = futures_util::stream::iter([Ok::<_, std::io::Error>(part)]);
+    let body = Body::from_stream(begin.chain(futures_util::stream::pending()));
+    Response::builder().header("content-length", bytes.len()).body(body).expect("a response")
 }
 
 async fn right(shared: &Arc<Shared>, path: &str) -> Option<Vec<u8>> {
