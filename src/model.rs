@@ -24,6 +24,7 @@ mod version;
 pub use claim::{Claim, Finding, MAX_CLAIM_BYTES};
 pub use class::Class;
 pub use goversion::{GoRange, GoVersion};
+pub(crate) use path::escape;
 pub use path::{Dir, MAX_MODULE_BYTES, ModulePath, check_import_path};
 pub use query::{GoVersionQuery, PackageQuery, SpecQuery, VersionQuery};
 pub use record::{MAX_RECORD_BYTES, Record};

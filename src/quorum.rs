@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Class, Record, Spec, Sum};
+use crate::model::{Class, Finding, Record, Spec, Sum};
 
 /// The latest proven statement of one party on one spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,15 @@ pub enum Word {
     },
     /// It found that the spec cannot be built.
     CannotBuild(Class),
+}
+
+impl From<&Finding> for Word {
+    fn from(finding: &Finding) -> Word {
+        match finding {
+            Finding::Built { size, sum } => Word::Sum { size: *size, sum: *sum },
+            Finding::CannotBuild { class, .. } => Word::CannotBuild(*class),
+        }
+    }
 }
 
 /// Where one voter stands on a spec.

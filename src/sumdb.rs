@@ -24,6 +24,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::goproxy::{Client, DatabaseSource, FetchError};
+use crate::model::escape;
 use crate::store::Store;
 use crate::tlog::{Head, SUMDB_ORIGIN, TreeSize, VerifierKey, leaf_hash, open_head, parse_lookup};
 use proof::ProvenTiles;
@@ -246,18 +247,6 @@ impl Inner {
     fn garbage(&self, path: &str, error: &dyn std::fmt::Display) -> FetchError {
         FetchError::Temporary(format!("checksum database {}: unusable answer to {path}: {error}", self.key.name()))
     }
-}
-
-/// `!x` for `X`, as in Go's `module.EscapePath` and `EscapeVersion`.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_ascii_uppercase() {
-            escaped.push('!');
-        }
-        escaped.push(c.to_ascii_lowercase());
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -44,10 +44,15 @@ impl Homes {
     /// # Errors
     /// When the folder cannot be made or emptied.
     pub fn open(folder: PathBuf, stop: CancellationToken) -> anyhow::Result<Homes> {
-        if folder.exists() {
-            remove(&folder).with_context(|| format!("cannot remove old homes in {}", folder.display()))?;
-        }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for old in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let old = old?.path();
+            // The links are good for ever: what one is called and where it leads are the same thing.
+            if !old.ends_with(LINKS) {
+                let removed = if old.is_dir() { remove(&old) } else { fs::remove_file(&old) };
+                removed.with_context(|| format!("cannot remove the old home {}", old.display()))?;
+            }
+        }
         // Absolute, because it is bound into sandboxes and linked to.
         let folder = fs::canonicalize(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
         Ok(Homes { folder, stop })

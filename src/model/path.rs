@@ -128,8 +128,9 @@ pub fn check_import_path(path: &str) -> Result<(), ParseError> {
     })
 }
 
-/// `text` with each upper-case letter as `!` and its lower case, for file systems that know no case.
-pub(super) fn escape(text: &str) -> String {
+/// `text` with each upper-case letter as `!` and its lower case, for file systems that know no case
+/// (Go's `module.EscapePath` and `EscapeVersion`).
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_ascii_uppercase() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::log;
-use crate::model::{Claim, Finding, Spec};
+use crate::model::{Claim, Spec};
 use crate::quorum::{self, Standing, Verdict, Word};
 use crate::store::{BinaryRow, RecordRow, Tx, WordRow};
 
@@ -64,7 +64,7 @@ pub fn settle(tx: &mut Tx<'_>, own: &Voter, voters: &[Voter], found: &Found) -> 
     }
     tx.clear_trouble(spec)?;
 
-    let word = word_of(&found.claim.finding);
+    let word = Word::from(&found.claim.finding);
     let latest = tx.word(spec, &own.vkey)?;
     if latest.is_none_or(|latest| latest.word != word) {
         let number = log::append_claim(tx, &found.claim)?;
@@ -108,13 +108,6 @@ fn beside(row: &RecordRow, word: &Word) -> Settled {
             Settled::Contradicts(row.number)
         }
         _ => Settled::Known(row.number),
-    }
-}
-
-fn word_of(finding: &Finding) -> Word {
-    match finding {
-        Finding::Built { size, sum } => Word::Sum { size: *size, sum: *sum },
-        Finding::CannotBuild { class, .. } => Word::CannotBuild(*class),
     }
 }
 

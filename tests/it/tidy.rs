@@ -28,6 +28,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
             match (path.is_dir(), name) {
                 (true, "target" | ".git" | "data") if path.parent() != Some(&root().join("tests")) => {}
                 (true, _) => folders.push(path),
+                // In a worktree `.git` is a file that says where the repository is.
+                (false, ".git") => {}
                 (false, _) => found.push(path),
             }
         }

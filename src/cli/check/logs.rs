@@ -76,7 +76,7 @@ pub(super) fn check_words(reader: &Reader<'_>, vkey: &str, report: &mut Report) 
         }
         let texts = reader.entries(LogId::Claims, row.number, row.number + 1)?;
         let claim = texts.first().and_then(|text| Claim::parse(text).ok());
-        let claimed = claim.map(|claim| word_of(&claim.finding));
+        let claimed = claim.map(|claim| Word::from(&claim.finding));
         report.expect(claimed.as_ref() == Some(&row.word), || {
             format!("the word on {spec} is not what claim {} says", row.number)
         });
@@ -170,13 +170,6 @@ fn check_head(
         Err(error) => report.problem(format!("the head of {origin} is not good: {error}")),
     }
     Ok(())
-}
-
-fn word_of(finding: &Finding) -> Word {
-    match finding {
-        Finding::Built { size, sum } => Word::Sum { size: *size, sum: *sum },
-        Finding::CannotBuild { class, .. } => Word::CannotBuild(*class),
-    }
 }
 
 /// A tree computed again from its leaves; tiles are handed out as they fill up, so memory stays flat.
