@@ -16,6 +16,7 @@
 
 mod binaries;
 mod caches;
+mod checkpoints;
 mod records;
 mod schema;
 mod specs;
@@ -44,6 +45,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
+use checkpoints::Checkpoints;
 use trees::Trees;
 use writer::{Job, Outcome};
 
@@ -114,7 +116,7 @@ impl Store {
         // FULL: with NORMAL a power cut may lose the last commits, which for a signed log is a fork.
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 16384; PRAGMA temp_store = MEMORY;",
+             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 65536; PRAGMA temp_store = MEMORY;",
         )
         .with_context(|| format!("cannot set up the database{}", room(data)))?;
         conn.busy_timeout(BUSY)?;
@@ -122,13 +124,14 @@ impl Store {
         schema::migrate(&mut conn)?;
         let trees = Trees::open(&mut conn, forms)?;
 
+        let checkpoints = Checkpoints::start(&path)?;
         let heads = trees.subscribe();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failed, failure) = watch::channel(None);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                writer::run(conn, trees, queue, &failed, &metrics);
+                writer::run(conn, trees, checkpoints, queue, &failed, &metrics);
                 // Only now may another node have the directory: nothing is left to be written.
                 drop(lock);
             })

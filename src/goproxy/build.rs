@@ -214,7 +214,10 @@ impl Serving {
     async fn file(&self, file: &VersionFile) -> Result<Reply, FetchError> {
         let path = file.path();
         let progress = |done, total| (self.progress)(&path, done, total);
-        let found = self.cache.file(file, &progress).await;
+        let found = match self.is_probe(&file.module) {
+            true => self.cache.probe(file, &progress).await,
+            false => self.cache.file(file, &progress).await,
+        };
         if let Err(FetchError::NotFound(detail)) = &found
             && file.module == self.module
             && file.version == self.version
@@ -229,6 +232,13 @@ impl Serving {
             note: format!("sha256:{}, {from}", HEXLOWER.encode(&kept.hash)),
             body: Content::File(kept),
         })
+    }
+
+    /// Whether a module is one that the go command asks for only because a package of the built one could be in it.
+    fn is_probe(&self, module: &ModulePath) -> bool {
+        let below = |path: &str, root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+        let (asked, built) = (module.as_str(), self.module.as_str());
+        below(asked, built) || below(built, asked)
     }
 
     /// An error as the go command understands it: 404 leads it on, anything else ends the build.

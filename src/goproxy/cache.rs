@@ -49,6 +49,8 @@ struct Inner {
     flights: Flights<Result<Found, FetchError>>,
     /// Lists and `@latest`, by path.
     brief: moka::future::Cache<String, Answer>,
+    /// Why a path has no file, for what is only asked for to find out where a module begins.
+    probed: moka::future::Cache<String, FetchError>,
 }
 
 /// A file of a version, and where it came from this time.
@@ -69,6 +71,10 @@ pub(super) struct Answer {
 
 /// How long a list or `@latest` may be repeated.
 const BRIEF: Duration = Duration::from_secs(60);
+/// How long a probe that found nothing is believed: as long as any module that does not exist.
+const PROBED: Duration = Duration::from_secs(600);
+/// Probes that are remembered.
+const PROBES: u64 = 10_000;
 /// Bytes of all lists and `@latest` answers together.
 const BRIEF_BYTES: u64 = 16 << 20;
 
@@ -92,7 +98,9 @@ impl ModuleCache {
                 u32::try_from(path.len() + answer.body.len() + 100).unwrap_or(u32::MAX)
             })
             .build();
-        Ok(ModuleCache { inner: Arc::new(Inner { files, client, verify, flights: Flights::default(), brief }) })
+        let probed = moka::future::Cache::builder().time_to_live(PROBED).max_capacity(PROBES).build();
+        let flights = Flights::default();
+        Ok(ModuleCache { inner: Arc::new(Inner { files, client, verify, flights, brief, probed }) })
     }
 
     /// The name of the checksum database that files are checked against; `None` if it is turned off.
@@ -150,6 +158,24 @@ impl ModuleCache {
             .boxed()
         };
         self.inner.flights.join(&path, start, progress).await
+    }
+
+    /// The same for a path above or below the module that is built, where mostly nothing is: that is remembered, because
+    /// the go command asks for each of them in every build, and waits for the answers.
+    pub(super) async fn probe(
+        &self,
+        file: &VersionFile,
+        progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
+    ) -> Result<Found, FetchError> {
+        let path = file.path();
+        if let Some(known) = self.inner.probed.get(&path).await {
+            return Err(known);
+        }
+        let found = self.file(file, progress).await;
+        if let Err(error @ (FetchError::NotFound(_) | FetchError::Refused { .. })) = &found {
+            self.inner.probed.insert(path, error.clone()).await;
+        }
+        found
     }
 
     /// A list or `@latest`, at most a minute old.

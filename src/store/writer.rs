@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
+use super::checkpoints::Checkpoints;
 use super::trees::{Published, Trees};
 use super::{Reader, Tx};
 use crate::metrics::Metrics;
@@ -31,6 +32,7 @@ pub(super) struct Outcome {
 pub(super) fn run(
     mut conn: Connection,
     mut trees: Trees,
+    mut checkpoints: Checkpoints,
     mut queue: mpsc::Receiver<Job>,
     failed: &watch::Sender<Option<String>>,
     metrics: &Metrics,
@@ -51,6 +53,7 @@ pub(super) fn run(
                 failed.send_replace(Some(format!("the database cannot be written: {error:#}")));
             }
         }
+        checkpoints.committed(ended.len());
         for outcome in ended {
             (outcome.finish)(committed.as_ref().map(drop).map_err(|error| anyhow!("{error:#}")));
         }

@@ -175,6 +175,20 @@ async fn what_fails_upstream_is_told_apart() {
 }
 
 #[tokio::test]
+async fn where_no_module_is_is_asked_once() {
+    let world = World::new().await;
+    let cache = world.cache(1 << 30).await;
+    let (_proxy, socket) = world.build(cache, "s");
+    for (path, asked) in
+        [("m.test/x/cmd/y/@v/v1.0.0.info", 1), ("m.test/@v/v1.0.0.info", 1), ("dep.test/q/@v/v1.0.0.info", 2)]
+    {
+        world.upstream.says(path, Says::Status(404));
+        assert_eq!([get(&socket, path).await.0, get(&socket, path).await.0], [404, 404]);
+        assert_eq!(world.upstream.asked(path), asked, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn files_are_fetched_once_kept_over_a_restart_and_crashes_leave_nothing() {
     let world = World::new().await;
     let path = "m.test/x/@v/v1.0.0.zip";
