@@ -6,7 +6,8 @@
 # warm:  the standard library is compiled and the modules are at hand, for both: the node has just built the stripped
 #        variant; the plain go command has the node's own standard-library cache, a file proxy and no checksum database.
 # empty: the plain go command with nothing but its toolchain.
-# Each of the node's rounds starts from a copy of one data directory, so no program is built twice.
+# Each of the node's rounds starts from a copy of one data directory, so no program is built twice. Nothing is removed
+# before the end: ext4 without a journal makes files slowly for minutes after many were removed.
 cd "$(dirname "$0")/../.."
 rounds=${1:-3}
 go=go1.27.1
@@ -51,29 +52,25 @@ for package in filippo.io/age/cmd/age@v1.2.1 github.com/mjl-/mox@v0.0.17; do
         filippo.io/age/*) spec=filippo.io/age@v1.2.1/cmd/age/linux-amd64-$go ;;
         *) spec=github.com/mjl-/mox@v0.0.17/linux-amd64-$go ;;
     esac
-    home="$work/empty-home"
+    home="$work/empty-home-${package##*/}"
     mkdir "$home"
     a=$(now); plain "$home" "file://$work/lists,$proxies" "" "$package"; b=$(now)
     echo "$package plain-empty $(seconds "$a" "$b")"
-    mv "$home/mod/cache/download" "$work/download"
-    rm -rf "$home"
+    download="$home/mod/cache/download"
     for round in $(seq "$rounds"); do
-        home="$work/home-$round"
+        home="$work/home-$round-${package##*/}"
+        data="$work/data-$round-${package##*/}"
         mkdir "$home"
         cp -a "$work/data/seeds/$go/linux-amd64" "$home/cache"
         chmod -R u+w "$home/cache"
-        a=$(now); plain "$home" "file://$work/download,file://$work/lists" off "$package"; b=$(now)
+        a=$(now); plain "$home" "file://$download,file://$work/lists" off "$package"; b=$(now)
         echo "$package plain-warm $(seconds "$a" "$b")"
-        rm -rf "$home"
 
-        cp -a "$work/data" "$work/round"
-        start "$work/round"
+        cp -a "$work/data" "$data"
+        start "$data"
         curl -sSf -m 900 "$url/tlog/lookup/$spec-stripped/" >/dev/null
         a=$(now); curl -sSf -m 900 "$url/tlog/lookup/$spec/" >/dev/null; b=$(now)
-        echo "$package node-warm $(seconds "$a" "$b") ($(grep 'build ended' "$work/round.log" | tail -n 1 | grep -o 'toolchain_ms.*'))"
+        echo "$package node-warm $(seconds "$a" "$b") ($(grep 'build ended' "$data.log" | tail -n 1 | grep -o 'toolchain_ms.*'))"
         stop
-        chmod -R u+w "$work/round"
-        rm -rf "$work/round"
     done
-    rm -rf "$work/download"
 done
