@@ -1,4 +1,4 @@
-#!/bin/sh -eu
+#!/bin/sh
 # How long builds take: a node's, and the plain go command's on the same machine in the same run.
 #
 #   tests/bench/builds.sh [ROUNDS]        (after `cargo build --release`; needs go, curl and the module proxy)
@@ -8,6 +8,7 @@
 # empty: the plain go command with nothing but its toolchain.
 # Each of the node's rounds starts from a copy of one data directory, so no program is built twice. Nothing is removed
 # before the end: ext4 without a journal makes files slowly for minutes after many were removed.
+set -eu
 cd "$(dirname "$0")/../.."
 rounds=${1:-3}
 go=go1.27.1

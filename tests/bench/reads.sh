@@ -1,8 +1,9 @@
-#!/bin/sh -eu
+#!/bin/sh
 # How many reads a second a node answers, on a log of 100,000 records, with the client on the same processors; and
 # what it takes of memory, idle and with a large download under way.
 #
 #   tests/bench/reads.sh [SECONDS]        (after `cargo build --release`; needs wrk and curl)
+set -eu
 cd "$(dirname "$0")/../.."
 for_seconds=${1:-10}
 work=$(mktemp -d "$PWD/target/bench-XXXXXX")
