@@ -5,7 +5,7 @@
 //! what an entry means ([`crate::model`]). No I/O, no clock.
 //!
 //! The rooms, in reading order:
-//! - `merkle`: [`Hash`], [`TreeSize`], leaf and node hashes, checking proofs
+//! - `merkle`: [`struct@Hash`], [`TreeSize`], leaf and node hashes, checking proofs
 //! - `compact`: [`CompactRange`], the few hashes that a growing log has to remember
 //! - `tile`: [`Tile`], 256 hashes or entries under one path, in both path forms
 //! - `proof`: making roots and proofs from tiles
