@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::model::Claim;
 use crate::quorum::Accepted;
-use crate::store::{HeadForm, LogId, Published, Reader, Store, TreeForms, Tx};
+use crate::store::{HeadForm, LogId, Published, Reader, SpecId, Store, TreeForms, Tx};
 use crate::tlog::{self, Hash, SUMDB_ORIGIN, SignerKey, TileReader, TreeSize};
 
 /// A handle to one of the node's logs, for reading.
@@ -40,15 +40,15 @@ pub fn forms(key: &SignerKey) -> TreeForms {
 
 /// Appends what every voter agreed on to the accepted log, and returns its number.
 ///
-/// It takes the proof of agreement and nothing else, so the log cannot grow without one.
+/// It takes the proof of agreement, so the log cannot grow without one; `spec` is the id of what was agreed on.
 ///
 /// # Errors
 /// The spec has a record already, or the database failed; the job that called must fail with it.
 #[expect(clippy::needless_pass_by_value, reason = "one agreement is good for one entry")]
-pub fn append_record(tx: &mut Tx<'_>, accepted: Accepted) -> anyhow::Result<u64> {
+pub fn append_record(tx: &mut Tx<'_>, spec: SpecId, accepted: Accepted) -> anyhow::Result<u64> {
     let record = accepted.record();
     let number = tx.append_entry(LogId::Accepted, record.to_text().as_bytes())?;
-    tx.insert_record(number, record)?;
+    tx.insert_record(number, spec, record)?;
     Ok(number)
 }
 

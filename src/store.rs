@@ -30,6 +30,7 @@ mod writer;
 pub use binaries::BinaryRow;
 pub use caches::{ModuleFile, ToolchainRow};
 pub use records::{Neighbours, RecordRow};
+pub use specs::SpecId;
 pub use trees::{HeadForm, LogId, Published, TreeForms};
 pub use troubles::Trouble;
 pub use words::WordRow;

@@ -103,7 +103,7 @@ impl Tally {
             .store
             .read(move |reader| {
                 let record = reader.record(&spec)?;
-                let words = reader.words(&spec)?;
+                let words = reader.spec_id(&spec)?.map_or_else(|| Ok(Vec::new()), |id| reader.words(id))?;
                 let trouble = reader.trouble(&spec)?;
                 Ok(View::new(spec, record, &words, trouble, absent, &voters))
             })

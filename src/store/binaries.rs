@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Reader, Tx};
+use super::{Reader, SpecId, Tx};
 use crate::model::{Spec, Sum};
 
 /// What is known of one binary, present or evicted.
@@ -49,11 +49,11 @@ impl Reader<'_> {
 
     /// Output of the latest build of a spec that ended in a claim, as gzip.
     pub fn build_log(&self, spec: &Spec) -> anyhow::Result<Option<Vec<u8>>> {
-        let Some(id) = self.spec_id(&spec.to_string())? else {
+        let Some(id) = self.spec_id(spec)? else {
             return Ok(None);
         };
         let mut query = self.conn.prepare_cached("SELECT gz FROM build_log WHERE spec = ?1")?;
-        Ok(query.query_row([id], |row| row.get(0)).optional()?)
+        Ok(query.query_row([id.0], |row| row.get(0)).optional()?)
     }
 }
 
@@ -95,11 +95,10 @@ impl Tx<'_> {
     }
 
     /// Keeps the output of a build.
-    pub fn put_build_log(&mut self, spec: &Spec, gz: &[u8]) -> anyhow::Result<()> {
-        let spec = self.make_spec_id(&spec.to_string())?;
+    pub fn put_build_log(&mut self, spec: SpecId, gz: &[u8]) -> anyhow::Result<()> {
         self.conn
             .prepare_cached("INSERT OR REPLACE INTO build_log (spec, gz) VALUES (?1, ?2)")?
-            .execute(params![spec, gz])?;
+            .execute(params![spec.0, gz])?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Reader, Tx, specs};
+use super::{Reader, SpecId, Tx, specs};
 use crate::model::{ModulePath, Record, Spec, Sum};
 
 /// A record with its place in the log.
@@ -31,12 +31,17 @@ impl Reader<'_> {
 
     /// The same, for a spec that is still text; one that is malformed has no record.
     pub fn record_by_text(&self, spec: &str) -> anyhow::Result<Option<RecordRow>> {
-        let Some(id) = self.spec_id(spec)? else {
-            return Ok(None);
-        };
+        match self.spec_id_by_text(spec)? {
+            Some(id) => self.record_by_id(id),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, for a spec that was looked up.
+    pub fn record_by_id(&self, spec: SpecId) -> anyhow::Result<Option<RecordRow>> {
         let sql = format!("{ROWS} WHERE record.spec = ?1");
         let mut query = self.conn.prepare_cached(&sql)?;
-        query.query_row([id], |row| Ok(parse(row))).optional()?.transpose()
+        query.query_row([spec.0], |row| Ok(parse(row))).optional()?.transpose()
     }
 
     /// Up to `limit` records from a number on, in the order of the log.
@@ -75,13 +80,12 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Notes what the entry of this number in the accepted log says.
-    pub(crate) fn insert_record(&mut self, number: u64, record: &Record) -> anyhow::Result<()> {
-        let spec = self.make_spec_id(&record.spec.to_string())?;
+    pub(crate) fn insert_record(&mut self, number: u64, spec: SpecId, record: &Record) -> anyhow::Result<()> {
         self.conn
             .prepare_cached("INSERT INTO record (number, spec, size, sum, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![
                 number.cast_signed(),
-                spec,
+                spec.0,
                 record.size.cast_signed(),
                 record.sum.as_bytes(),
                 super::now()

@@ -10,25 +10,35 @@ use rusqlite::{OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::{Reader, Tx};
+use crate::model::Spec;
+
+/// A spec as rows name it. Looking it up is what a transaction pays most for, so it is done once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecId(pub(super) i64);
 
 impl Reader<'_> {
-    /// The id of a spec's text, if anything is known of it.
-    pub(super) fn spec_id(&self, text: &str) -> anyhow::Result<Option<i64>> {
+    /// The id of a spec, if anything is known of it.
+    pub fn spec_id(&self, spec: &Spec) -> anyhow::Result<Option<SpecId>> {
+        self.spec_id_by_text(&spec.to_string())
+    }
+
+    pub(super) fn spec_id_by_text(&self, text: &str) -> anyhow::Result<Option<SpecId>> {
         let mut query = self.conn.prepare_cached("SELECT id FROM spec WHERE hash = ?1 AND text = ?2")?;
-        Ok(query.query_row(params![hash(text), text], |row| row.get(0)).optional()?)
+        Ok(query.query_row(params![hash(text), text], |row| row.get(0).map(SpecId)).optional()?)
     }
 }
 
 impl Tx<'_> {
-    /// The id of a spec's text, made if it is new.
-    pub(super) fn make_spec_id(&mut self, text: &str) -> anyhow::Result<i64> {
-        if let Some(id) = self.spec_id(text)? {
+    /// The id of a spec, made if it is new.
+    pub fn make_spec_id(&mut self, spec: &Spec) -> anyhow::Result<SpecId> {
+        let text = spec.to_string();
+        if let Some(id) = self.spec_id_by_text(&text)? {
             return Ok(id);
         }
         self.conn
             .prepare_cached("INSERT INTO spec (hash, text) VALUES (?1, ?2)")?
-            .execute(params![hash(text), text])?;
-        Ok(self.conn.last_insert_rowid())
+            .execute(params![hash(&text), text])?;
+        Ok(SpecId(self.conn.last_insert_rowid()))
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Reader, Tx};
+use super::{Reader, SpecId, Tx};
 use crate::model::{Spec, Sum};
 use crate::quorum::Word;
 
@@ -25,24 +25,26 @@ const QUERY: &str = "SELECT party.vkey, word.number, word.size, word.sum, word.c
 
 impl Reader<'_> {
     /// The words of all parties on a spec, in the order in which the parties were met.
-    pub fn words(&self, spec: &Spec) -> anyhow::Result<Vec<WordRow>> {
-        let Some(id) = self.spec_id(&spec.to_string())? else {
-            return Ok(Vec::new());
-        };
+    pub fn words(&self, spec: SpecId) -> anyhow::Result<Vec<WordRow>> {
         let sql = format!("{QUERY} WHERE word.spec = ?1 ORDER BY word.party");
         let mut query = self.conn.prepare_cached(&sql)?;
-        let rows = query.query_map([id], |row| Ok(parse(row)))?;
+        let rows = query.query_map([spec.0], |row| Ok(parse(row)))?;
         rows.map(|row| row?).collect()
     }
 
+    /// The word of one party on a spec that was not looked up yet.
+    pub fn word_on(&self, spec: &Spec, vkey: &str) -> anyhow::Result<Option<WordRow>> {
+        match self.spec_id(spec)? {
+            Some(id) => self.word(id, vkey),
+            None => Ok(None),
+        }
+    }
+
     /// The word of one party on a spec.
-    pub fn word(&self, spec: &Spec, vkey: &str) -> anyhow::Result<Option<WordRow>> {
-        let Some(id) = self.spec_id(&spec.to_string())? else {
-            return Ok(None);
-        };
+    pub fn word(&self, spec: SpecId, vkey: &str) -> anyhow::Result<Option<WordRow>> {
         let sql = format!("{QUERY} WHERE word.spec = ?1 AND party.vkey = ?2");
         let mut query = self.conn.prepare_cached(&sql)?;
-        query.query_row(params![id, vkey], |row| Ok(parse(row))).optional()?.transpose()
+        query.query_row(params![spec.0, vkey], |row| Ok(parse(row))).optional()?.transpose()
     }
 
     /// Calls `visit` with the spec and word of every row of one party.
@@ -66,9 +68,8 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Makes a word the latest of its party on a spec.
-    pub fn put_word(&mut self, spec: &Spec, row: &WordRow) -> anyhow::Result<()> {
+    pub fn put_word(&mut self, spec: SpecId, row: &WordRow) -> anyhow::Result<()> {
         let party = self.party(&row.vkey)?;
-        let spec = self.make_spec_id(&spec.to_string())?;
         let (size, sum, class) = match &row.word {
             Word::Sum { size, sum } => (Some(size.cast_signed()), Some(sum.as_bytes()), None),
             Word::CannotBuild(class) => (None, None, Some(class.to_string())),
@@ -78,7 +79,7 @@ impl Tx<'_> {
                 "INSERT OR REPLACE INTO word (spec, party, number, size, sum, class, at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
-            .execute(params![spec, party, row.number.cast_signed(), size, sum, class, row.at])?;
+            .execute(params![spec.0, party, row.number.cast_signed(), size, sum, class, row.at])?;
         Ok(())
     }
 

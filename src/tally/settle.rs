@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::log;
 use crate::model::{Claim, Spec};
 use crate::quorum::{self, Standing, Verdict, Word};
-use crate::store::{BinaryRow, RecordRow, Tx, WordRow};
+use crate::store::{BinaryRow, RecordRow, SpecId, Tx, WordRow};
 
 /// A party whose word is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,35 +55,43 @@ pub enum Settled {
 /// # Errors
 /// The database failed; nothing of the finding remains.
 pub fn settle(tx: &mut Tx<'_>, own: &Voter, voters: &[Voter], found: &Found) -> anyhow::Result<Settled> {
-    let spec = &found.claim.spec;
+    let spec = tx.make_spec_id(&found.claim.spec)?;
     if let Some(binary) = &found.binary {
         tx.put_binary(binary)?;
     }
     if !found.log_gz.is_empty() {
         tx.put_build_log(spec, &found.log_gz)?;
     }
-    tx.clear_trouble(spec)?;
+    tx.clear_trouble(&found.claim.spec)?;
 
     let word = Word::from(&found.claim.finding);
-    let latest = tx.word(spec, &own.vkey)?;
-    if latest.is_none_or(|latest| latest.word != word) {
+    let mut words = tx.words(spec)?;
+    let latest = words.iter_mut().find(|row| row.vkey == own.vkey);
+    if latest.as_ref().is_none_or(|latest| latest.word != word) {
         let number = log::append_claim(tx, &found.claim)?;
-        tx.put_word(
-            spec,
-            &WordRow { vkey: own.vkey.clone(), number, word: word.clone(), at: found.claim.at.as_second() },
-        )?;
+        let row = WordRow { vkey: own.vkey.clone(), number, word: word.clone(), at: found.claim.at.as_second() };
+        tx.put_word(spec, &row)?;
+        match latest {
+            Some(latest) => *latest = row,
+            None => words.push(row),
+        }
     }
-    match tx.record(spec)? {
+    match tx.record_by_id(spec)? {
         Some(row) => Ok(beside(&row, &word)),
-        None => judge(tx, spec, voters),
+        None => judge(tx, spec, &found.claim.spec, &words, voters),
     }
 }
 
 /// Judges a spec that has no record, from the words as they stand in this transaction.
-fn judge(tx: &mut Tx<'_>, spec: &Spec, voters: &[Voter]) -> anyhow::Result<Settled> {
-    let standings = standings(&tx.words(spec)?, voters);
-    Ok(match quorum::judge(spec, &standings) {
-        Verdict::Accepted(accepted) => Settled::Accepted(log::append_record(tx, accepted)?),
+fn judge(
+    tx: &mut Tx<'_>,
+    id: SpecId,
+    spec: &Spec,
+    words: &[WordRow],
+    voters: &[Voter],
+) -> anyhow::Result<Settled> {
+    Ok(match quorum::judge(spec, &standings(words, voters)) {
+        Verdict::Accepted(accepted) => Settled::Accepted(log::append_record(tx, id, accepted)?),
         Verdict::Waiting(names) => Settled::Waiting(names),
         Verdict::Disputed => Settled::Disputed,
         Verdict::CannotBuild => Settled::CannotBuild,

@@ -20,7 +20,7 @@ pub(super) async fn lookup(call: &Call<'_>, query: &SpecQuery) -> Result<Respons
     let none = || Error::NotFound("this node has no claim on this spec".to_owned());
     let spec = query.exact().ok_or_else(none)?;
     let vkey = call.state.node.key.to_string();
-    let word = call.state.store.read(move |reader| reader.word(&spec, &vkey)).await?;
+    let word = call.state.store.read(move |reader| reader.word_on(&spec, &vkey)).await?;
     let number = word.ok_or_else(none)?.number;
     tlog::covered(call, LogId::Claims, number).await?;
     let log = &call.state.claims;

@@ -3,7 +3,7 @@
 use axum::http::{Method, StatusCode};
 
 use super::world::{SPEC, World, request};
-use crate::model::{Class, Record};
+use crate::model::{Class, Record, Spec};
 use crate::store::LogId;
 use crate::tlog::{
     Hash, SUMDB_ORIGIN, check_inclusion, leaf_hash, open_head, parse_data_tile, parse_entry_bundle, parse_lookup,
@@ -175,11 +175,12 @@ async fn a_disputed_spec_is_a_conflict() {
     let world = World::with_voters(&["peer.example"]).await;
     let sum = world.built(SPEC, b"one").await;
     assert_eq!(world.get(&format!("/tlog/lookup/{SPEC}")).await.status, 503);
-    let (spec, vkey) = (SPEC.parse().unwrap(), world.voters[1].vkey.clone());
+    let (spec, vkey): (Spec, _) = (SPEC.parse().unwrap(), world.voters[1].vkey.clone());
     let other = crate::model::Sum::from_bytes([3; 20]);
     let word = crate::quorum::Word::Sum { size: 3, sum: other };
     let row = crate::store::WordRow { vkey, number: 0, word, at: 0 };
-    world.state.store.write(move |tx| tx.put_word(&spec, &row)).await.unwrap();
+    let write = move |tx: &mut crate::store::Tx<'_>| tx.make_spec_id(&spec).and_then(|id| tx.put_word(id, &row));
+    world.state.store.write(write).await.unwrap();
     for path in [format!("/tlog/lookup/{SPEC}"), format!("/tlog/lookup/{SPEC}?wait=0"), format!("/{SPEC}")] {
         let answer = world.get(&path).await;
         assert_eq!(answer.status, 409, "{path}");
