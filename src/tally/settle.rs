@@ -83,13 +83,7 @@ pub fn settle(tx: &mut Tx<'_>, own: &Voter, voters: &[Voter], found: &Found) -> 
 }
 
 /// Judges a spec that has no record, from the words as they stand in this transaction.
-fn judge(
-    tx: &mut Tx<'_>,
-    id: SpecId,
-    spec: &Spec,
-    words: &[WordRow],
-    voters: &[Voter],
-) -> anyhow::Result<Settled> {
+fn judge(tx: &mut Tx<'_>, id: SpecId, spec: &Spec, words: &[WordRow], voters: &[Voter]) -> anyhow::Result<Settled> {
     Ok(match quorum::judge(spec, &standings(words, voters)) {
         Verdict::Accepted(accepted) => Settled::Accepted(log::append_record(tx, id, accepted)?),
         Verdict::Waiting(names) => Settled::Waiting(names),
