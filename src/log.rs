@@ -129,13 +129,13 @@ impl TileReader for StoredTiles<'_> {
     type Error = anyhow::Error;
 
     fn read_tile(&mut self, level: u8, index: u64, width: u16) -> anyhow::Result<Vec<Hash>> {
-        let bytes = self.reader.tile(self.log, level, index)?;
-        let (hashes, _) = bytes.as_chunks::<32>();
+        let mut hashes = self.reader.tile_hashes(self.log, level, index)?;
         anyhow::ensure!(
             hashes.len() >= usize::from(width),
             "tile {index} of level {level} has {} hashes instead of {width}",
             hashes.len(),
         );
-        Ok(hashes[..usize::from(width)].iter().map(|hash| Hash(*hash)).collect())
+        hashes.truncate(usize::from(width));
+        Ok(hashes)
     }
 }

@@ -40,5 +40,5 @@ pub use merkle::{
 };
 pub use note::{NOTE_LIMIT_BYTES, Note, NoteError, Signature, open_note, sign_note};
 pub use proof::{FetchedTiles, ProofError, TileReader, consistency_proof, inclusion_proof, tree_hash};
-pub use tile::{HEIGHT, TILE_WIDTH, Tile, TileKind, parse_hash_tile, tile_root};
+pub use tile::{HEIGHT, TILE_WIDTH, Tile, TileKind, parse_hash_tile, parse_hashes, tile_root};
 pub use verify::VerifyingTiles;

@@ -142,6 +142,11 @@ impl Reader<'_> {
         Ok(hashes.unwrap_or_default())
     }
 
+    /// The same as hashes.
+    pub fn tile_hashes(&self, log: LogId, level: u8, index: u64) -> anyhow::Result<Vec<Hash>> {
+        tlog::parse_hashes(&self.tile(log, level, index)?).context("a stored tile ends within a hash")
+    }
+
     /// How many tiles a log has stored.
     pub fn count_tiles(&self, log: LogId) -> anyhow::Result<u64> {
         let mut query = self.conn.prepare_cached("SELECT count(*) FROM tile WHERE log = ?1")?;

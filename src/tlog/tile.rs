@@ -113,8 +113,13 @@ impl fmt::Display for Tile {
 
 /// Reads the hashes of a tile that should have `width` of them.
 pub fn parse_hash_tile(bytes: &[u8], width: u16) -> Option<Vec<Hash>> {
+    (bytes.len() == usize::from(width) * 32).then(|| parse_hashes(bytes)).flatten()
+}
+
+/// Reads hashes that follow each other, however many; None if the last one is cut.
+pub fn parse_hashes(bytes: &[u8]) -> Option<Vec<Hash>> {
     let (hashes, rest) = bytes.as_chunks::<32>();
-    (hashes.len() == usize::from(width) && rest.is_empty()).then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
+    rest.is_empty().then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
 }
 
 /// The hash above a full tile, or above any complete subtree: the number of hashes must be a power of two.
@@ -224,6 +229,8 @@ mod tests {
         assert_eq!(parse_hash_tile(&[7; 64], 1), None);
         assert_eq!(parse_hash_tile(&[7; 65], 2), None);
         assert_eq!(parse_hash_tile(&[7; 63], 2), None);
+        assert_eq!(parse_hashes(&[7; 96]), Some(vec![Hash([7; 32]); 3]));
+        assert_eq!(parse_hashes(&[7; 95]), None);
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use super::Report;
 use crate::model::{Claim, Finding, Record};
 use crate::quorum::Word;
 use crate::store::{HeadForm, LogId, Reader, RecordRow};
-use crate::tlog::{self, CompactRange, Hash, TILE_WIDTH, leaf_hash, node_hash};
+use crate::tlog::{self, CompactRange, Hash, TILE_WIDTH, leaf_hash, tile_root};
 
 /// Hashes every entry again and compares all tiles and heads with what comes out; the accepted log's entries
 /// also with the rows made from them.
@@ -203,10 +203,7 @@ impl Rebuilt {
             }
             self.tiles += 1;
             visit(u8::try_from(level).context("a tree of too many levels")?, tile.full, &tile.hashes)?;
-            while tile.hashes.len() > 1 {
-                tile.hashes = tile.hashes.chunks_exact(2).map(|pair| node_hash(&pair[0], &pair[1])).collect();
-            }
-            hash = tile.hashes[0];
+            hash = tile_root(&tile.hashes);
             tile.hashes.clear();
             tile.full += 1;
         }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{HeadForm, LogId, Published};
 use crate::store::Reader;
-use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, leaf_hash, node_hash, tile_root};
+use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, leaf_hash, tile_root};
 
 #[expect(clippy::cast_possible_truncation, reason = "it is 256")]
 const WIDTH: usize = TILE_WIDTH as usize;
@@ -130,15 +130,15 @@ impl Edge {
         for (level, next) in (0u8..).zip(self.levels.iter().skip(1)) {
             if let Some(last) = next.last() {
                 let index = (size.get() >> (8 * u64::from(level + 1))) - 1;
-                let below = split(&reader.tile(self.log, level, index)?)?;
+                let below = reader.tile_hashes(self.log, level, index)?;
                 ensure!(
                     below.len() == WIDTH && tile_root(&below) == *last,
                     "tile {index} of level {level} does not give the hash above it",
                 );
             }
         }
-        ensure!(self.tiles_root() == root, "the stored hashes do not give the root of the head");
         self.range = self.compact(size).context("the stored hashes do not make a tree")?;
+        ensure!(self.range.root() == root, "the stored hashes do not give the root of the head");
         for (form, (form_size, form_root, note)) in self.forms.iter().zip(&stored) {
             let key = form.signer.verifier();
             let head = tlog::open_head(note.as_bytes(), &key, &form.origin)?;
@@ -157,7 +157,7 @@ impl Edge {
         let first = last - last % TILE_WIDTH;
         let texts = reader.entries(self.log, first, size.get())?;
         let leaves: Vec<Hash> = texts.iter().map(|text| leaf_hash(text)).collect();
-        let tile = split(&reader.tile(self.log, 0, first / TILE_WIDTH)?)?;
+        let tile = reader.tile_hashes(self.log, 0, first / TILE_WIDTH)?;
         ensure!(leaves == tile, "the entries from {first} on do not give the hashes stored for them");
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Edge {
                 }
                 // The tile is full: it will never change again, and its hash goes up.
                 self.write_tile(conn, level)?;
-                let read = split(&Reader { conn }.tile(self.log, level_number(level), self.index(level))?)?;
+                let read = Reader { conn }.tile_hashes(self.log, level_number(level), self.index(level))?;
                 ensure!(read == self.levels[level], "a tile came back from the disk other than it was written");
                 hash = tile_root(&read);
                 self.levels[level].clear();
@@ -231,7 +231,8 @@ impl Edge {
             width /= TILE_WIDTH;
         }
         let root = self.range.root();
-        if self.tiles_root() != root {
+        // From the tiles as read back; the range never saw the disk.
+        if self.compact(size).map(|tiles| tiles.root()) != Some(root) {
             bail!("the tiles of the {} log do not give the root that its leaves give", self.log.name());
         }
         let mut notes = Vec::with_capacity(self.forms.len());
@@ -248,24 +249,6 @@ impl Edge {
         self.sealed = size;
         Ok(Published { size, root, notes })
     }
-
-    /// The root that the edge tiles give, from the leaves' level up.
-    fn tiles_root(&self) -> Hash {
-        let mut root = None;
-        for tile in &self.levels {
-            let mut rest = tile.as_slice();
-            let mut subtrees = Vec::new();
-            while !rest.is_empty() {
-                let (subtree, tail) = rest.split_at(1 << rest.len().ilog2());
-                subtrees.push(tile_root(subtree));
-                rest = tail;
-            }
-            for subtree in subtrees.into_iter().rev() {
-                root = Some(root.map_or(subtree, |right| node_hash(&subtree, &right)));
-            }
-        }
-        root.unwrap_or(Hash::EMPTY_ROOT)
-    }
 }
 
 /// The rightmost tile of a level with `width` hashes; empty if the last one is full.
@@ -275,19 +258,13 @@ fn read_edge(reader: &Reader<'_>, log: LogId, level: u8, width: u64) -> anyhow::
         return Ok(Vec::new());
     }
     let index = width / TILE_WIDTH;
-    let hashes = split(&reader.tile(log, level, index)?)?;
+    let hashes = reader.tile_hashes(log, level, index)?;
     ensure!(
         hashes.len() as u64 == partial,
         "tile {index} of level {level} has {} hashes instead of {partial}",
         hashes.len(),
     );
     Ok(hashes)
-}
-
-fn split(bytes: &[u8]) -> anyhow::Result<Vec<Hash>> {
-    let (hashes, rest) = bytes.as_chunks::<32>();
-    ensure!(rest.is_empty(), "a stored tile ends within a hash");
-    Ok(hashes.iter().map(|hash| Hash(*hash)).collect())
 }
 
 fn level_number(level: usize) -> u8 {
