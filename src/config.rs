@@ -150,7 +150,7 @@ impl Config {
 
     /// The Go versions that are built with.
     pub fn go_versions(&self) -> GoRange {
-        GoRange { oldest: self.oldest_go, newest: self.newest_go }
+        GoRange { oldest: Some(self.oldest_go), newest: self.newest_go }
     }
 
     /// Builds at one time: by default one a processor.

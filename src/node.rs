@@ -5,7 +5,7 @@
 
 mod key;
 
-pub use key::read_key;
+pub use key::{read_key, write_key};
 
 use std::fs;
 use std::io::Write as _;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::binaries::Binaries;
 use crate::builder::sandbox::Choice;
-use crate::builder::toolchain::{GoBounds, Toolchains};
+use crate::builder::toolchain::Toolchains;
 use crate::builder::{self, BuildLimits, Builder};
 use crate::config::{self, Config, GoSumDb};
 use crate::goproxy::{self, ModuleCache, Verify};
@@ -72,9 +72,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     };
     let verify = sumdb.clone().map(|sumdb| Arc::new(sumdb) as Arc<dyn Verify>);
     let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
-    let range = config.go_versions();
-    let bounds = GoBounds { oldest: Some(range.oldest), newest: range.newest };
-    let toolchains = Toolchains::open(data, store.clone(), proxy.clone(), sumdb, bounds).await?;
+    let toolchains = Toolchains::open(data, store.clone(), proxy.clone(), sumdb, config.go_versions()).await?;
     let settings = builder::Settings {
         data: data.clone(),
         helper: std::env::current_exe().context("cannot find this program")?,

@@ -19,11 +19,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
 
-use crate::goproxy::flights::{Flights, Progress};
+use crate::goproxy::flights::{Flights, Tell};
 use crate::goproxy::{Client, FetchError, ZIP_LIMIT};
-use crate::model::{GoVersion, Target};
+use crate::model::{GoRange, GoVersion, Target};
 use crate::store::{Store, ToolchainRow};
 use crate::sumdb::SumDb;
 use listing::Listing;
@@ -51,7 +50,7 @@ pub struct Toolchain {
 /// Why there is no such toolchain. Each text is one sentence for a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ToolchainError {
-    /// No proxy has it for this machine, the checksum database does not know it, or this node's bounds leave it out.
+    /// No proxy has it for this machine, the checksum database does not know it, or this node's range leaves it out.
     #[error("{0}")]
     NotListed(String),
     /// What came is not what the checksum database says, or does not work.
@@ -60,15 +59,6 @@ pub enum ToolchainError {
     /// It may work later.
     #[error("{0}")]
     Temporary(String),
-}
-
-/// Which releases this node uses (`oldest-go`, `newest-go`).
-#[derive(Clone, Debug, Default)]
-pub struct GoBounds {
-    /// None older than this.
-    pub oldest: Option<GoVersion>,
-    /// None newer than this. `go1.27` alone, which names no release, allows all of 1.27.
-    pub newest: Option<GoVersion>,
 }
 
 /// The toolchains of a data directory. Cheap to clone.
@@ -84,18 +74,11 @@ struct Inner {
     client: Client,
     /// `None`: the operator has turned the checksum database off, and toolchains are believed as they come.
     sumdb: Option<SumDb>,
-    bounds: GoBounds,
+    /// Which releases this node uses (`oldest-go`, `newest-go`).
+    range: GoRange,
     host: Target,
     listing: Listing,
     flights: Flights<Result<Toolchain, ToolchainError>>,
-}
-
-impl GoBounds {
-    /// Whether a release is within the bounds.
-    pub fn allow(&self, goversion: &GoVersion) -> bool {
-        let old_enough = |newest: &GoVersion| goversion <= newest || goversion.lang() == newest.to_string();
-        self.oldest.as_ref().is_none_or(|oldest| goversion >= oldest) && self.newest.as_ref().is_none_or(old_enough)
-    }
 }
 
 impl Toolchain {
@@ -115,7 +98,7 @@ impl Toolchains {
         store: Store,
         client: Client,
         sumdb: Option<SumDb>,
-        bounds: GoBounds,
+        range: GoRange,
     ) -> anyhow::Result<Toolchains> {
         let dir = data.join("toolchains");
         let folder = dir.clone();
@@ -139,7 +122,7 @@ impl Toolchains {
                 store,
                 client,
                 sumdb,
-                bounds,
+                range,
                 host: Target::host(),
                 flights: Flights::default(),
             }),
@@ -157,7 +140,7 @@ impl Toolchains {
         goversion: &GoVersion,
         progress: impl Fn(u64, Option<u64>) + Send + Sync,
     ) -> Result<Toolchain, ToolchainError> {
-        if !self.inner.bounds.allow(goversion) {
+        if !self.inner.range.contains(goversion) {
             return Err(ToolchainError::NotListed(format!(
                 "{goversion} is outside of the Go versions that this node uses (oldest-go, newest-go)"
             )));
@@ -166,25 +149,17 @@ impl Toolchains {
             return Ok(toolchain);
         }
         let (inner, wanted) = (Arc::clone(&self.inner), *goversion);
-        let start = |tell: watch::Sender<Progress>| {
-            async move {
-                let tell = |done, total| {
-                    tell.send_replace((done, total));
-                };
-                inner.install(&wanted, &tell).await
-            }
-            .boxed()
-        };
+        let start = |tell: Tell| async move { inner.install(&wanted, &*tell).await }.boxed();
         self.inner.flights.join(&goversion.to_string(), start, &progress).await
     }
 
-    /// The releases that the proxies list for this machine, oldest first, within the bounds. At most some minutes old.
+    /// The releases that the proxies list for this machine, oldest first, within the range. At most some minutes old.
     ///
     /// # Errors
     /// [`ToolchainError::Temporary`] if they cannot be asked, [`ToolchainError::NotListed`] if they list none.
     pub async fn available(&self) -> Result<Vec<GoVersion>, ToolchainError> {
         let mut listed = self.inner.listing.of(&self.inner.host).await?;
-        listed.retain(|goversion| self.inner.bounds.allow(goversion));
+        listed.retain(|goversion| self.inner.range.contains(goversion));
         Ok(listed)
     }
 

@@ -1,9 +1,7 @@
 //! `sumpeer keygen`: a new key pair, in the text forms that Go's notes use.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use rand::TryRng;
@@ -11,6 +9,7 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::Exit;
+use crate::node;
 use crate::tlog::SignerKey;
 
 /// Makes a key pair: prints the signer key and the verifier key.
@@ -39,27 +38,12 @@ fn make(args: &Args, talk: &mut impl Write) -> anyhow::Result<()> {
     SysRng.try_fill_bytes(seed.as_mut_slice()).context("the system gives no random numbers")?;
     let key =
         SignerKey::generate(&args.name, *seed).with_context(|| format!("{:?} cannot be a key's name", args.name))?;
-    let text = key.to_text();
     match &args.out {
-        Some(file) => write_new(file, &text)?,
-        None => writeln!(talk, "{}", text.as_str())?,
+        Some(file) => node::write_key(file, &key)?,
+        None => writeln!(talk, "{}", key.to_text().as_str())?,
     }
     writeln!(talk, "{}", key.verifier())?;
     Ok(())
-}
-
-/// Writes a secret to a file that must not exist yet.
-fn write_new(file: &Path, secret: &str) -> anyhow::Result<()> {
-    let shown = file.display();
-    let mut options = OpenOptions::new();
-    let mut to = match options.write(true).create_new(true).mode(0o600).open(file) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            anyhow::bail!("{shown} exists; a key is never written over another file")
-        }
-        opened => opened.with_context(|| format!("cannot make {shown}"))?,
-    };
-    let written = to.write_all(secret.as_bytes()).and_then(|()| to.write_all(b"\n")).and_then(|()| to.sync_all());
-    written.with_context(|| format!("cannot write {shown}"))
 }
 
 #[cfg(test)]

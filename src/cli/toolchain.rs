@@ -3,15 +3,13 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use rand::TryRng as _;
-use rand::rngs::SysRng;
 
 use super::Exit;
-use crate::builder::toolchain::{Corpus, GoBounds, Toolchains};
+use crate::builder::toolchain::{Corpus, Toolchains};
 use crate::config::{GoSumDb, goproxy, gosumdb};
 use crate::goproxy::{Client, ProxyList, http_client};
 use crate::metrics::Metrics;
-use crate::model::{GoVersion, Variant};
+use crate::model::{GoRange, GoVersion, Variant};
 use crate::store::Store;
 use crate::sumdb::{Database, SumDb};
 use crate::tlog::SignerKey;
@@ -72,13 +70,11 @@ pub async fn run(args: &Args) -> anyhow::Result<Exit> {
 async fn toolchains(data: &std::path::Path) -> anyhow::Result<Toolchains> {
     let list: ProxyList = tokio::task::spawn_blocking(|| goproxy(None)).await??.parse()?;
     let client = Client::new(list, http_client()?);
-    let mut seed = [0; 32];
-    SysRng.try_fill_bytes(&mut seed).context("the system gives no random numbers")?;
-    let key = SignerKey::generate("toolchain-check", seed)?;
+    let key = SignerKey::generate("toolchain-check", rand::random())?;
     let store = Store::open(data, crate::log::forms(&key), Metrics::new())?;
     let sumdb = match gosumdb(None)? {
         GoSumDb::Off => None,
         GoSumDb::Key(key) => Some(SumDb::new(Database::of_key(*key)?, client.clone(), store.clone())),
     };
-    Toolchains::open(data, store, client, sumdb, GoBounds::default()).await
+    Toolchains::open(data, store, client, sumdb, GoRange::default()).await
 }

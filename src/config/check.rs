@@ -37,8 +37,10 @@ impl Config {
             self.goproxy.as_ref().is_some_and(|list| list.trim().is_empty()),
             "goproxy: it is empty; name a module proxy or leave the setting out",
         );
-        let range = self.go_versions();
-        refuse(!range.contains(&range.oldest), &format!("newest-go: it is older than oldest-go, {}", range.oldest));
+        refuse(
+            !self.go_versions().contains(&self.oldest_go),
+            &format!("newest-go: it is older than oldest-go, {}", self.oldest_go),
+        );
         refuse(self.lookup_wait.is_zero(), "lookup-wait: it must be longer than no time");
         refuse(
             self.poll_interval < LEAST_POLL_INTERVAL,

@@ -11,7 +11,6 @@ use crate::tlog::VerifierKey;
 
 /// The checksum database that the go command uses by default, and its key as Go's own source has it
 /// (`cmd/go/internal/modfetch/key.go`).
-/// The checksum database that the go command uses unless told otherwise.
 pub const DEFAULT_SUMDB: &str = "sum.golang.org";
 const DEFAULT_SUMDB_KEY: &str = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
 

@@ -14,10 +14,9 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 
 use super::files::{self, Files, Kept};
-use super::flights::{Flights, Progress};
+use super::flights::{Flights, Tell};
 use super::{Client, FetchError, FileKind, LIST_LIMIT, VersionFile};
 use crate::model::ModulePath;
 use crate::store::Store;
@@ -148,15 +147,7 @@ impl ModuleCache {
             return Ok(Found { kept, from: "cache".into() });
         }
         let (inner, wanted) = (Arc::clone(&self.inner), file.clone());
-        let start = |tell: watch::Sender<Progress>| {
-            async move {
-                let tell = |done, total| {
-                    tell.send_replace((done, total));
-                };
-                inner.fetch(&wanted, &tell).await
-            }
-            .boxed()
-        };
+        let start = |tell: Tell| async move { inner.fetch(&wanted, &*tell).await }.boxed();
         self.inner.flights.join(&path, start, progress).await
     }
 

@@ -11,7 +11,10 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::watch;
 
 /// Bytes so far, and of how many, if that is known.
-pub(crate) type Progress = (u64, Option<u64>);
+type Progress = (u64, Option<u64>);
+
+/// What a flight tells its progress to.
+pub(crate) type Tell = Box<dyn Fn(u64, Option<u64>) + Send + Sync>;
 
 /// What is under way, by name.
 pub(crate) struct Flights<T: Clone> {
@@ -34,7 +37,7 @@ impl<T: Clone + Send + 'static> Flights<T> {
     pub(crate) async fn join(
         &self,
         name: &str,
-        start: impl FnOnce(watch::Sender<Progress>) -> BoxFuture<'static, T>,
+        start: impl FnOnce(Tell) -> BoxFuture<'static, T>,
         progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
     ) -> T {
         let (mut landing, mut news) = self.board(name, start);
@@ -57,7 +60,7 @@ impl<T: Clone + Send + 'static> Flights<T> {
     fn board(
         &self,
         name: &str,
-        start: impl FnOnce(watch::Sender<Progress>) -> BoxFuture<'static, T>,
+        start: impl FnOnce(Tell) -> BoxFuture<'static, T>,
     ) -> (Shared<BoxFuture<'static, T>>, watch::Receiver<Progress>) {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that landed or were left: so the map never holds more than what is under way.
@@ -67,8 +70,11 @@ impl<T: Clone + Send + 'static> Flights<T> {
         {
             return (landing, flight.progress.clone());
         }
-        let (tell, progress) = watch::channel((0, None));
-        let landing = start(tell).shared();
+        let (news, progress) = watch::channel((0, None));
+        let tell = move |done, total| {
+            news.send_replace((done, total));
+        };
+        let landing = start(Box::new(tell)).shared();
         if let Some(weak) = landing.downgrade() {
             let progress = progress.clone();
             flights.insert(name.to_owned(), Flight { landing: weak, progress });
@@ -88,10 +94,10 @@ mod tests {
     async fn those_who_come_during_a_flight_share_it_and_later_ones_start_another() {
         let flights = Flights::<u32>::default();
         let started = Arc::new(AtomicU32::new(0));
-        let start = |tell: watch::Sender<Progress>| {
+        let start = |tell: Tell| {
             let number = started.fetch_add(1, Ordering::SeqCst);
             async move {
-                tell.send_replace((7, Some(9)));
+                tell(7, Some(9));
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 number
             }

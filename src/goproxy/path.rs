@@ -2,7 +2,7 @@
 //!
 //! Out of scope: who answers. Nothing here is fetched or allocated by what a path says.
 
-use crate::model::{ModulePath, Version};
+use crate::model::{ModulePath, Version, unescape};
 
 /// A parsed path. Module paths and versions in it are unescaped and valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,20 +93,6 @@ impl Asked {
         let version = unescape(version)?.parse().ok()?;
         Some(Asked::File(VersionFile { module, version, kind }))
     }
-}
-
-/// `!x` back to `X`; `None` if it is not what escaping gives.
-fn unescape(escaped: &str) -> Option<String> {
-    let mut text = String::with_capacity(escaped.len());
-    let mut chars = escaped.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            'A'..='Z' => return None,
-            '!' => text.push(chars.next().filter(char::is_ascii_lowercase)?.to_ascii_uppercase()),
-            _ => text.push(c),
-        }
-    }
-    Some(text)
 }
 
 #[cfg(test)]

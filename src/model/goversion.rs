@@ -100,11 +100,11 @@ impl FromStr for GoVersion {
     }
 }
 
-/// Go versions from one to another, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Go versions from one to another, both included; by default all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GoRange {
-    /// The oldest one.
-    pub oldest: GoVersion,
+    /// The oldest one, if there is any.
+    pub oldest: Option<GoVersion>,
     /// The newest one, if there is any. A bare `go1.26` takes in every `go1.26.P`.
     pub newest: Option<GoVersion>,
 }
@@ -112,7 +112,7 @@ pub struct GoRange {
 impl GoRange {
     /// Whether the range holds that version.
     pub fn contains(&self, goversion: &GoVersion) -> bool {
-        let new_enough = self.oldest <= *goversion;
+        let new_enough = self.oldest.is_none_or(|oldest| oldest <= *goversion);
         let old_enough = self.newest.is_none_or(|newest| match newest.stage {
             Stage::Bare => goversion.minor <= newest.minor,
             _ => *goversion <= newest,

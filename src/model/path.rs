@@ -141,6 +141,20 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
+/// What [`escape`] made `escaped` of; `None` if it made it of nothing (Go's `unescapeString`).
+pub(crate) fn unescape(escaped: &str) -> Option<String> {
+    let mut text = String::with_capacity(escaped.len());
+    let mut chars = escaped.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            'A'..='Z' | '\u{80}'.. => return None,
+            '!' => text.push(chars.next().filter(char::is_ascii_lowercase)?.to_ascii_uppercase()),
+            _ => text.push(c),
+        }
+    }
+    Some(text)
+}
+
 /// The rules that differ between kinds of paths.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {

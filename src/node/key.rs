@@ -1,11 +1,11 @@
-//! The node's own key: read from its file, or made at the first start.
+//! Key files, and the node's own key: read from its file, or made at the first start.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use tracing::{info, warn};
 
 use crate::config::default_name;
@@ -55,23 +55,31 @@ pub(super) fn own_key(path: &Path, name: Option<&str>, has_logs: bool) -> anyhow
     let name = name.map_or_else(default_name, str::to_owned);
     let key =
         SignerKey::generate(&name, rand::random()).with_context(|| format!("{name:?} cannot be the name of a key"))?;
-    write(path, &key).with_context(|| format!("cannot write the key file {shown}"))?;
+    write_key(path, &key)?;
     info!("made a key for this node: {shown}");
     Ok(key)
 }
 
-/// Synced before it is used: a head signed by a key that a power cut took away could never be continued.
-fn write(path: &Path, key: &SignerKey) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let mut file = File::options().create_new(true).write(true).mode(0o600).open(&new)?;
-    file.write_all(key.to_text().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(folder)?.sync_all()
+/// Writes a key to a new file that its owner alone can read. The file is there whole and synced, or not at all: a head
+/// signed by a key that a power cut took away could never be continued.
+///
+/// # Errors
+/// A sentence that names the file: it exists, or cannot be written.
+pub fn write_key(path: &Path, key: &SignerKey) -> anyhow::Result<()> {
+    let shown = path.display();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file =
+            tempfile::Builder::new().prefix("key-").permissions(Permissions::from_mode(0o600)).tempfile_in(folder)?;
+        writeln!(file, "{}", key.to_text().as_str())?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => anyhow!("{shown} exists; a key is never written over another file"),
+        _ => anyhow::Error::new(error).context(format!("cannot write the key file {shown}")),
+    })
 }
 
 #[cfg(test)]

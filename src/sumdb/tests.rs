@@ -186,5 +186,6 @@ async fn builds_get_answers_that_all_have_one_head() {
     assert_eq!(sumdb.answer("tile/8/0/000").await.unwrap().len(), 256 * 32);
     assert_eq!(proxy.asked_in_all(), asked, "it was proven before");
     assert!(sumdb.answer("tile/8/99/000").await.unwrap_err().is_not_found());
+    assert!(sumdb.answer("lookup/Filler.test/x@v1.0.3").await.unwrap_err().is_not_found());
     assert!(sumdb.answer("../latest").await.unwrap_err().is_not_found());
 }

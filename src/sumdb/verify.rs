@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 
 use super::{SumDb, hash_zip, hash1};
 use crate::goproxy::{FetchError, FileKind, Verify, VersionFile};
+use crate::model::unescape;
 use crate::tlog::{Tile, format_entry};
 
 impl Verify for SumDb {
@@ -54,8 +55,10 @@ impl Verify for SumDb {
             if rest == "latest" {
                 return Ok(self.inner.newest().await?.note.into());
             }
-            if let Some((module, version)) = rest.strip_prefix("lookup/").and_then(|key| key.rsplit_once('@')) {
-                let record = self.inner.record(&unescape(module), &unescape(version)).await?;
+            if let Some((module, version)) = rest.strip_prefix("lookup/").and_then(|key| key.rsplit_once('@'))
+                && let (Some(module), Some(version)) = (unescape(module), unescape(version))
+            {
+                let record = self.inner.record(&module, &version).await?;
                 let entry = format_entry(record.number, &record.text);
                 return Ok((entry + &self.inner.newest().await?.note).into());
             }
@@ -66,19 +69,4 @@ impl Verify for SumDb {
         }
         .boxed()
     }
-}
-
-/// `X` for `!x`. What is wrongly escaped comes out as something that escapes to another path, or to none.
-fn unescape(escaped: &str) -> String {
-    let mut text = String::with_capacity(escaped.len());
-    let mut upper = false;
-    for c in escaped.chars() {
-        if c == '!' {
-            upper = true;
-        } else {
-            text.push(if upper { c.to_ascii_uppercase() } else { c });
-            upper = false;
-        }
-    }
-    text
 }

@@ -10,20 +10,18 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sumpeer::binaries::Binaries;
-use sumpeer::builder::toolchain::{GoBounds, Toolchains};
+use sumpeer::builder::toolchain::Toolchains;
 use sumpeer::builder::{
     BuildLimits, BuildReport, Builder, Outcome, Parts, Priority, Progress, Settings, sandbox::Choice,
 };
-use sumpeer::goproxy::{Client, ModuleCache, http_client};
-use sumpeer::log;
+use sumpeer::goproxy::ModuleCache;
 use sumpeer::metrics::Metrics;
-use sumpeer::model::Spec;
-use sumpeer::store::Store;
-use sumpeer::sumdb::{Database, SumDb};
-use sumpeer::tlog::SignerKey;
+use sumpeer::model::{GoRange, Spec};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::upstream;
 
 #[derive(Deserialize)]
 struct Vector {
@@ -49,17 +47,11 @@ impl World {
         let _ = tracing_subscriber::fmt().try_init();
         let data = tempfile::tempdir().unwrap();
         let path: &Path = data.path();
-        let key = SignerKey::generate("test.example", [7; 32]).unwrap();
         let metrics = Metrics::new();
-        let store = Store::open(path, log::forms(&key), metrics.clone()).unwrap();
-        let goproxy = std::env::var("GOPROXY").ok().unwrap_or_else(go_env_goproxy);
-        let client = Client::new(goproxy.parse().unwrap(), http_client().unwrap());
-        // As in Go's own source.
-        let key = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8";
-        let database = Database::of_key(key.parse().unwrap()).unwrap();
-        let sumdb = SumDb::new(database, client.clone(), store.clone());
+        let (client, store) = (upstream::client(), upstream::store(path));
+        let sumdb = upstream::sumdb(&client, &store);
         let parts = Parts {
-            toolchains: Toolchains::open(path, store.clone(), client.clone(), Some(sumdb.clone()), GoBounds::default())
+            toolchains: Toolchains::open(path, store.clone(), client.clone(), Some(sumdb.clone()), GoRange::default())
                 .await
                 .unwrap(),
             modules: ModuleCache::open(path, 1 << 30, store.clone(), client, Some(Arc::new(sumdb))).await.unwrap(),
@@ -72,7 +64,7 @@ impl World {
             sandbox: choice,
             max_builds: 1.try_into().unwrap(),
             limits: BuildLimits { time: Duration::from_secs(600), memory: 4 << 30, output: 1 << 20, binary: 1 << 30 },
-            gosumdb: None,
+            gosumdb: Some(upstream::gosumdb().to_string()),
         };
         let stop = CancellationToken::new();
         let (builder, run, reports) = Builder::new(settings, parts, stop.clone()).await.unwrap();
@@ -98,11 +90,6 @@ impl World {
         let ended = tokio::time::timeout(Duration::from_secs(10), self.running.join_next()).await;
         ended.expect("stops within 10 s").unwrap().unwrap().unwrap();
     }
-}
-
-fn go_env_goproxy() -> String {
-    let output = std::process::Command::new("go").args(["env", "GOPROXY"]).output().expect("GOPROXY or go is needed");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn unzip(gz: &[u8]) -> String {

@@ -1,46 +1,20 @@
 //! Real toolchains and modules, through the module proxy that the go command is configured with.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use sumpeer::builder::toolchain::{Corpus, GoBounds, ToolchainError, Toolchains};
-use sumpeer::config::GoSumDb;
-use sumpeer::goproxy::{Client, ModuleCache, ProxyList, http_client};
-use sumpeer::metrics::Metrics;
-use sumpeer::model::GoVersion;
-use sumpeer::store::Store;
-use sumpeer::sumdb::{Database, SumDb};
-use sumpeer::tlog::SignerKey;
+use sumpeer::builder::toolchain::{Corpus, ToolchainError, Toolchains};
+use sumpeer::goproxy::ModuleCache;
+use sumpeer::model::{GoRange, GoVersion};
 
-/// A client of the proxies that the environment or the go command names.
-fn client() -> Client {
-    let list = sumpeer::config::goproxy(None).expect("a module proxy is configured");
-    let list: ProxyList = list.parse().expect("GOPROXY has Go's syntax");
-    Client::new(list, http_client().expect("TLS roots are installed"))
-}
-
-fn store(data: &Path) -> Store {
-    let key = SignerKey::generate("test.example", [7; 32]).expect("a fine name");
-    Store::open(data, sumpeer::log::forms(&key), Metrics::new()).expect("the folder is new")
-}
-
-/// The database that the environment names, else the go command's default.
-fn sumdb(client: &Client, store: &Store) -> SumDb {
-    let GoSumDb::Key(key) = sumpeer::config::gosumdb(None).expect("GOSUMDB has Go's syntax") else {
-        panic!("these tests need a checksum database, and GOSUMDB is off")
-    };
-    let database = Database::of_key(*key).expect("its name is an address");
-    SumDb::new(database, client.clone(), store.clone())
-}
+use crate::upstream::{client, store, sumdb};
 
 #[tokio::test]
 async fn toolchain_is_fetched_checked_tried_and_kept() {
     let data = tempfile::tempdir().unwrap();
     let (client, store) = (client(), store(data.path()));
     let sumdb = sumdb(&client, &store);
-    let open =
-        || Toolchains::open(data.path(), store.clone(), client.clone(), Some(sumdb.clone()), GoBounds::default());
+    let open = || Toolchains::open(data.path(), store.clone(), client.clone(), Some(sumdb.clone()), GoRange::default());
     let toolchains = open().await.unwrap();
 
     let latest = toolchains.latest().await.unwrap();

@@ -1,6 +1,6 @@
 //! Which Go releases the proxies list.
 //!
-//! Out of scope: bounds and what `latest` means ([`super::Toolchains`]).
+//! Out of scope: which of them this node uses and what `latest` means ([`super::Toolchains`]).
 
 use std::time::{Duration, Instant};
 

@@ -46,10 +46,10 @@ impl World {
         World { proxy, database, data, store }
     }
 
-    async fn toolchains(&self, bounds: GoBounds) -> Toolchains {
+    async fn toolchains(&self, range: GoRange) -> Toolchains {
         let client = self.proxy.client();
         let sumdb = SumDb::new(self.database.database("http://127.0.0.1:9"), client.clone(), self.store.clone());
-        Toolchains::open(self.data.path(), self.store.clone(), client, Some(sumdb), bounds).await.unwrap()
+        Toolchains::open(self.data.path(), self.store.clone(), client, Some(sumdb), range).await.unwrap()
     }
 
     /// Has a toolchain on the proxy and in the database.
@@ -102,7 +102,7 @@ async fn check(toolchains: &Toolchains, goversion: &str, want: &str) {
 async fn one_is_installed_once_and_found_again() {
     let world = World::new().await;
     world.publish("go1.22.1", GO);
-    let toolchains = world.toolchains(GoBounds::default()).await;
+    let toolchains = world.toolchains(GoRange::default()).await;
     let two = tokio::join!(
         check(&toolchains, "go1.22.1", "go1.22.1 for 2 targets"),
         check(&toolchains, "go1.22.1", "go1.22.1 for 2 targets")
@@ -110,7 +110,7 @@ async fn one_is_installed_once_and_found_again() {
     assert_eq!(two, ((), ()));
     assert_eq!(world.proxy.asked(&zip_path("go1.22.1")), 1);
     assert_eq!(world.folders(), ["go1.22.1"]);
-    let again = world.toolchains(GoBounds::default()).await;
+    let again = world.toolchains(GoRange::default()).await;
     check(&again, "go1.22.1", "go1.22.1 for 2 targets").await;
     assert_eq!(world.proxy.asked(&zip_path("go1.22.1")), 1);
     let root = world.data.path().join("toolchains/go1.22.1");
@@ -124,7 +124,7 @@ async fn one_is_installed_once_and_found_again() {
 #[tokio::test]
 async fn what_is_not_right_is_refused_and_leaves_nothing() {
     let world = World::new().await;
-    let toolchains = world.toolchains(GoBounds::default()).await;
+    let toolchains = world.toolchains(GoRange::default()).await;
     let whole = world.publish("go1.22.1", GO);
     let path = zip_path("go1.22.1");
     for (says, want) in [
@@ -166,7 +166,7 @@ async fn what_a_crash_left_is_not_used() {
     std::fs::create_dir_all(folder.join("new-abc/go/bin")).unwrap();
     std::fs::create_dir_all(folder.join("go1.22.1/bin")).unwrap();
     std::fs::write(folder.join("go1.22.1/bin/go"), "half").unwrap();
-    let toolchains = world.toolchains(GoBounds::default()).await;
+    let toolchains = world.toolchains(GoRange::default()).await;
     assert_eq!(world.folders(), ["go1.22.1"]);
     check(&toolchains, "go1.22.1", "go1.22.1 for 2 targets").await;
     assert_eq!(std::fs::read_to_string(folder.join("go1.22.1/bin/go")).unwrap(), GO);
@@ -174,7 +174,7 @@ async fn what_a_crash_left_is_not_used() {
 }
 
 #[tokio::test]
-async fn latest_is_the_newest_release_within_bounds() {
+async fn latest_is_the_newest_release_within_the_range() {
     let world = World::new().await;
     let list: String = ["go1.20", "go1.21.0", "go1.21.9", "go1.21.10", "go1.22.3", "go1.23rc1", "go1.24beta1"]
         .map(|goversion| version(goversion) + "\n")
@@ -182,8 +182,8 @@ async fn latest_is_the_newest_release_within_bounds() {
     world.proxy.has(&format!("{MODULE}/@v/list"), list + "v0.0.1-go1.30.0.plan9-386\n");
     let check = async |oldest: Option<&str>, newest: Option<&str>, want: &str| {
         let bound = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-        let bounds = GoBounds { oldest: bound(oldest), newest: bound(newest) };
-        let toolchains = world.toolchains(bounds).await;
+        let range = GoRange { oldest: bound(oldest), newest: bound(newest) };
+        let toolchains = world.toolchains(range).await;
         let said =
             |result: Result<GoVersion, ToolchainError>| result.map_or("none".to_owned(), |found| found.to_string());
         let got = [
@@ -199,8 +199,8 @@ async fn latest_is_the_newest_release_within_bounds() {
     check(None, Some("go1.21"), "4 go1.21.10 go1.21.10 none").await;
     check(Some("go1.22.0"), None, "3 go1.22.3 none none").await;
     check(Some("go1.25.0"), None, "0 none none none").await;
-    let bounds = GoBounds { oldest: Some("go1.22.0".parse().unwrap()), newest: None };
-    self::check(&world.toolchains(bounds).await, "go1.21.9", "not listed").await;
+    let range = GoRange { oldest: Some("go1.22.0".parse().unwrap()), newest: None };
+    self::check(&world.toolchains(range).await, "go1.21.9", "not listed").await;
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn a_list_that_cannot_be_read_says_so() {
         [(Says::Status(500), "temporary"), (Says::Status(403), "not listed"), (Says::Status(404), "not listed")]
     {
         world.proxy.says(&path, says);
-        let got = match world.toolchains(GoBounds::default()).await.latest().await {
+        let got = match world.toolchains(GoRange::default()).await.latest().await {
             Err(ToolchainError::NotListed(_)) => "not listed",
             Err(ToolchainError::Temporary(_)) => "temporary",
             other => panic!("{other:?}"),

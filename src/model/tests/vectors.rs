@@ -65,6 +65,24 @@ fn versions_are_what_go_says() {
 }
 
 #[test]
+fn paths_and_versions_are_unescaped_as_by_go() {
+    let file = load(include_str!("../../../tests/data/paths.json"));
+    for (name, what) in [("unescape_path", "module path"), ("unescape_version", "version")] {
+        for entry in list(&file, name) {
+            let Some(escaped) = input(entry) else { continue };
+            let unescaped = unescape(escaped);
+            // A longer error of Go's is about what came out.
+            let wrong = text(entry, "error") == format!("invalid escaped {what} {escaped:?}");
+            assert_eq!(unescaped.is_none(), wrong, "{escaped:?}");
+            if let Some(out) = entry["out"].as_str() {
+                assert_eq!(unescaped.as_deref(), Some(out));
+                assert_eq!(escape(out), escaped);
+            }
+        }
+    }
+}
+
+#[test]
 fn versions_fit_modules_as_go_says() {
     let file = load(include_str!("../../../tests/data/paths.json"));
     let mut both = 0;
@@ -148,7 +166,7 @@ fn releases_are_told_from_names_of_languages() {
 #[test]
 fn a_range_of_go_versions_takes_in_its_ends() {
     let check = |oldest: &str, newest: &str, inside: &[&str], outside: &[&str]| {
-        let range = GoRange { oldest: oldest.parse().expect(oldest), newest: newest.parse().ok() };
+        let range = GoRange { oldest: oldest.parse().ok(), newest: newest.parse().ok() };
         for name in inside {
             assert!(range.contains(&name.parse().expect(name)), "{name} in {range:?}");
         }
@@ -157,6 +175,7 @@ fn a_range_of_go_versions_takes_in_its_ends() {
         }
     };
     check("go1.13", "", &["go1.13", "go1.90.1"], &["go1.12.17", "go1.13rc1"]);
+    check("", "", &["go1.1", "go1.90.1"], &[]);
     check("go1.21", "go1.26", &["go1.21rc1", "go1.26.8"], &["go1.20.14", "go1.27rc1"]);
     check("go1.21.5", "go1.26.2", &["go1.21.5", "go1.26.2"], &["go1.21.4", "go1.26.3"]);
 }

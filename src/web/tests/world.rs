@@ -85,8 +85,8 @@ impl World {
         let binaries = Binaries::open(data.path(), u64::MAX, store.clone(), metrics.clone()).await.unwrap();
         let proxy = module_proxy().await;
         let modules = ModuleCache::open(data.path(), 1 << 30, store.clone(), proxy.clone(), None).await.unwrap();
-        let bounds = Default::default();
-        let toolchains = Toolchains::open(data.path(), store.clone(), proxy.clone(), None, bounds).await.unwrap();
+        let range = Default::default();
+        let toolchains = Toolchains::open(data.path(), store.clone(), proxy.clone(), None, range).await.unwrap();
         let builder = builder(data.path(), &toolchains, &modules, &binaries, &metrics).await;
         let vkey = key.verifier().to_string();
         let own = Voter { name: "test.example".to_owned(), vkey, source: "self" };

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::io::{Cursor, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
-use sumpeer::model::Target;
+use sumpeer::model::{ModulePath, Target};
 use sumpeer::sumdb::{hash_zip, hash1};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -148,7 +147,7 @@ impl Modules {
         let go_mod = go_mod.unwrap_or_else(|| format!("module {path}\n"));
         let mod_sum = hash1(vec![("go.mod".to_owned(), go_mod.clone())]).expect("hashed");
         self.world(|world| {
-            let escaped = escape(path);
+            let escaped = path.parse::<ModulePath>().expect("a module path").escaped();
             let base = format!("{escaped}/@v/{version}");
             let info = format!("{{\"Version\":\"{version}\",\"Time\":\"2026-01-01T00:00:00Z\"}}");
             world.files.insert(format!("{base}.info"), info.into_bytes());
@@ -296,19 +295,6 @@ fn vouch(shared: &Arc<Shared>, version: &str) {
 
 /// The first address of the proxy list of the machine that runs the tests.
 fn real_proxy() -> String {
-    let list = std::env::var("GOPROXY").ok().filter(|list| !list.is_empty()).unwrap_or_else(|| {
-        let output = Command::new("go").args(["env", "GOPROXY"]).output().expect("the go command");
-        String::from_utf8(output.stdout).expect("text")
-    });
+    let list = sumpeer::config::goproxy(None).expect("GOPROXY or the go command is needed");
     list.split([',', '|']).next().unwrap_or_default().trim().to_owned()
-}
-
-fn escape(path: &str) -> String {
-    path.chars().fold(String::new(), |mut escaped, c| {
-        if c.is_ascii_uppercase() {
-            escaped.push('!');
-        }
-        escaped.push(c.to_ascii_lowercase());
-        escaped
-    })
 }
