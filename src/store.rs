@@ -17,6 +17,9 @@
 mod binaries;
 mod caches;
 mod checkpoints;
+mod divergences;
+mod due;
+mod parties;
 mod records;
 mod schema;
 mod specs;
@@ -31,7 +34,9 @@ pub use binaries::BinaryRow;
 pub use caches::{ModuleFile, ToolchainRow};
 pub use records::{Neighbours, RecordRow};
 pub use specs::SpecId;
-pub use trees::{HeadForm, LogId, Published, TreeForms};
+pub use divergences::{DivergenceRow, SaidRow};
+pub use parties::Quarantine;
+pub use trees::{HeadForm, LogId, PeerHeadRow, PeerLogId, PeerLogRow, Published, TreeForms, TreeId};
 pub use troubles::Trouble;
 pub use words::WordRow;
 

@@ -127,6 +127,88 @@ CREATE TABLE toolchain (
     targets   TEXT NOT NULL,            -- os/arch pairs, separated by spaces
     at        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+", "
+-- In which of its party's logs a word stands.
+ALTER TABLE word ADD COLUMN log INTEGER NOT NULL DEFAULT 1;   -- 0 accepted, 1 claims
+CREATE INDEX word_by_party ON word (party, log, number);
+
+-- The logs of peers, as far as they are proven. Their tiles are in the table tile, as log id + 1.
+CREATE TABLE peer_log (
+    id      INTEGER PRIMARY KEY,
+    party   INTEGER NOT NULL REFERENCES party (id),
+    log     INTEGER NOT NULL,           -- 0 accepted, 1 claims
+    size    INTEGER NOT NULL,           -- entries that are proven and stored
+    head    TEXT,                       -- the largest signed head whose entries are all stored
+    head_at INTEGER NOT NULL,           -- Unix seconds
+    met_at  INTEGER,                    -- size of the first head that was proven
+    UNIQUE (party, log)
+) STRICT;
+CREATE TABLE peer_entry (
+    key  INTEGER PRIMARY KEY,           -- peer_log.id << 40 | number
+    text BLOB NOT NULL
+) STRICT;
+
+-- Every distinct validly signed head of a peer's log that was seen.
+CREATE TABLE peer_head (
+    log        INTEGER NOT NULL REFERENCES peer_log (id),
+    size       INTEGER NOT NULL,
+    root       BLOB NOT NULL CHECK (length(root) = 32),
+    note       TEXT NOT NULL,
+    source     TEXT NOT NULL,           -- who showed it
+    first_seen INTEGER NOT NULL,        -- Unix seconds
+    PRIMARY KEY (log, size, root)
+) STRICT, WITHOUT ROWID;
+
+-- What was found out of a peer by asking it, and whether it is still to be believed.
+CREATE TABLE peer_state (
+    party      INTEGER PRIMARY KEY REFERENCES party (id),
+    program    TEXT,                    -- sumpeer or gobuild
+    log        INTEGER,                 -- the log that its words are taken from
+    quarantine TEXT,                    -- the reason, while there is one
+    since      INTEGER,                 -- Unix seconds
+    divergence INTEGER REFERENCES divergence (id)
+) STRICT;
+
+-- What was found to differ, and what proves it.
+CREATE TABLE divergence (
+    id         INTEGER PRIMARY KEY,
+    kind       TEXT NOT NULL,
+    spec       INTEGER REFERENCES spec (id),
+    party      INTEGER REFERENCES party (id),  -- whose word or head opened it
+    open       INTEGER NOT NULL CHECK (open IN (0, 1)),
+    first_seen INTEGER NOT NULL,        -- Unix seconds
+    last_seen  INTEGER NOT NULL,
+    note       TEXT,                    -- of the operator who resolved it
+    evidence   TEXT                     -- a bundle, where stored logs alone do not prove it
+) STRICT;
+CREATE UNIQUE INDEX divergence_of_spec ON divergence (spec) WHERE open = 1 AND kind = 'divergence';
+CREATE UNIQUE INDEX divergence_of_party ON divergence (kind, party, coalesce(spec, 0))
+    WHERE open = 1 AND kind <> 'divergence';
+CREATE INDEX divergence_by_spec ON divergence (spec);
+
+-- The words that differ, also those that their party has replaced since.
+CREATE TABLE divergence_word (
+    divergence INTEGER NOT NULL REFERENCES divergence (id),
+    party      INTEGER NOT NULL REFERENCES party (id),
+    log        INTEGER NOT NULL,
+    number     INTEGER NOT NULL,        -- entry in that log
+    size       INTEGER NOT NULL,
+    sum        BLOB NOT NULL CHECK (length(sum) = 20),
+    at         INTEGER NOT NULL,
+    PRIMARY KEY (divergence, party, log, number)
+) STRICT, WITHOUT ROWID;
+
+-- Specs that a voter has claimed and this node has yet to build.
+CREATE TABLE due (
+    spec INTEGER PRIMARY KEY REFERENCES spec (id)
+) STRICT;
+
+-- Who voted when specs were last judged, and how far judging all of them anew has got.
+CREATE TABLE judging (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    voters TEXT NOT NULL,
+    next   INTEGER                      -- the spec to go on with; null: all are judged
+) STRICT;
 "];
 
 /// Brings the tables up to date.

@@ -1,4 +1,4 @@
-//! The two logs' entries, hash tiles and signed heads, and the edge of each tree in memory.
+//! Entries, hash tiles and signed heads of the node's two logs and of the logs of peers.
 //!
 //! Effects of a batch, in order, all in one transaction:
 //! 1. each job inserts its entries; their leaf hashes wait until the job is known to stand;
@@ -11,6 +11,8 @@
 //! process before its commit.
 
 mod edge;
+mod levels;
+mod peers;
 
 use std::sync::Arc;
 
@@ -21,8 +23,9 @@ use tokio::sync::watch;
 use super::{Reader, Tx};
 use crate::tlog::{self, Hash, SignerKey, TreeSize, leaf_hash};
 use edge::Edge;
+pub use peers::{PeerHeadRow, PeerLogId, PeerLogRow};
 
-/// One of the node's two logs.
+/// One of the two logs that a node has: this one, or a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogId {
     /// Records that every voter agreed on.
@@ -50,18 +53,34 @@ impl LogId {
         }
     }
 
-    /// In rows.
-    fn id(self) -> i64 {
-        match self {
-            LogId::Accepted => 0,
-            LogId::Claims => 1,
-        }
+
+    /// From a row.
+    pub(super) fn from_row(log: i64) -> anyhow::Result<LogId> {
+        LogId::ALL.into_iter().find(|id| TreeId::from(*id).0 == log).context("a row names a log that there is not")
+    }
+
+    /// For a row.
+    pub(super) fn to_row(self) -> i64 {
+        TreeId::from(self).0
     }
 
     fn table(self) -> &'static str {
         match self {
             LogId::Accepted => "accepted_entry",
             LogId::Claims => "claims_entry",
+        }
+    }
+}
+
+/// A tree as its tiles name it: of one of the node's two logs, or of a log of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeId(i64);
+
+impl From<LogId> for TreeId {
+    fn from(log: LogId) -> TreeId {
+        match log {
+            LogId::Accepted => TreeId(0),
+            LogId::Claims => TreeId(1),
         }
     }
 }
@@ -135,35 +154,35 @@ impl Reader<'_> {
     }
 
     /// The hashes of a tile as stored: as many as there are, up to 256; none if there is no such tile.
-    pub fn tile(&self, log: LogId, level: u8, index: u64) -> anyhow::Result<Vec<u8>> {
+    pub fn tile(&self, tree: impl Into<TreeId>, level: u8, index: u64) -> anyhow::Result<Vec<u8>> {
         let mut query =
             self.conn.prepare_cached("SELECT hashes FROM tile WHERE log = ?1 AND level = ?2 AND idx = ?3")?;
-        let hashes = query.query_row(params![log.id(), level, index.cast_signed()], |row| row.get(0)).optional()?;
+        let hashes = query.query_row(params![tree.into().0, level, index.cast_signed()], |row| row.get(0)).optional()?;
         Ok(hashes.unwrap_or_default())
     }
 
     /// The same as hashes.
-    pub fn tile_hashes(&self, log: LogId, level: u8, index: u64) -> anyhow::Result<Vec<Hash>> {
-        tlog::parse_hashes(&self.tile(log, level, index)?).context("a stored tile ends within a hash")
+    pub fn tile_hashes(&self, tree: impl Into<TreeId>, level: u8, index: u64) -> anyhow::Result<Vec<Hash>> {
+        tlog::parse_hashes(&self.tile(tree, level, index)?).context("a stored tile ends within a hash")
     }
 
     /// How many tiles a log has stored.
-    pub fn count_tiles(&self, log: LogId) -> anyhow::Result<u64> {
+    pub fn count_tiles(&self, tree: impl Into<TreeId>) -> anyhow::Result<u64> {
         let mut query = self.conn.prepare_cached("SELECT count(*) FROM tile WHERE log = ?1")?;
-        Ok(query.query_row([log.id()], |row| row.get::<_, i64>(0))?.cast_unsigned())
+        Ok(query.query_row([tree.into().0], |row| row.get::<_, i64>(0))?.cast_unsigned())
     }
 
     /// How many forms of heads a log has.
     pub fn count_heads(&self, log: LogId) -> anyhow::Result<u64> {
         let mut query = self.conn.prepare_cached("SELECT count(*) FROM head WHERE log = ?1")?;
-        Ok(query.query_row([log.id()], |row| row.get::<_, i64>(0))?.cast_unsigned())
+        Ok(query.query_row([log.to_row()], |row| row.get::<_, i64>(0))?.cast_unsigned())
     }
 
     /// The newest signed head of a log in the form of an origin: size, root and note.
     pub fn head(&self, log: LogId, origin: &str) -> anyhow::Result<Option<(TreeSize, Hash, String)>> {
         let mut query = self.conn.prepare_cached("SELECT size, root, note FROM head WHERE log = ?1 AND origin = ?2")?;
         let row = query
-            .query_row(params![log.id(), origin], |row| {
+            .query_row(params![log.to_row(), origin], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?, row.get::<_, String>(2)?))
             })
             .optional()?;

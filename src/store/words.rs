@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Reader, SpecId, Tx};
+use super::{LogId, Reader, SpecId, Tx};
 use crate::model::{Spec, Sum};
 use crate::quorum::Word;
 
@@ -12,7 +12,9 @@ use crate::quorum::Word;
 pub struct WordRow {
     /// Verifier key of who said it.
     pub vkey: String,
-    /// Its entry in that party's log.
+    /// The log of that party in which it was said.
+    pub log: LogId,
+    /// Its entry there.
     pub number: u64,
     /// What was said.
     pub word: Word,
@@ -20,7 +22,7 @@ pub struct WordRow {
     pub at: i64,
 }
 
-const QUERY: &str = "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at
+const QUERY: &str = "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at, word.log
      FROM word JOIN party ON party.id = word.party";
 
 impl Reader<'_> {
@@ -54,13 +56,13 @@ impl Reader<'_> {
         mut visit: impl FnMut(&str, WordRow) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut query = self.conn.prepare_cached(
-            "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at, spec.text
+            "SELECT party.vkey, word.number, word.size, word.sum, word.class, word.at, word.log, spec.text
              FROM word JOIN party ON party.id = word.party JOIN spec ON spec.id = word.spec
              WHERE party.vkey = ?1",
         )?;
         let mut rows = query.query([vkey])?;
         while let Some(row) = rows.next()? {
-            visit(&row.get::<_, String>(6)?, parse(row)?)?;
+            visit(&row.get::<_, String>(7)?, parse(row)?)?;
         }
         Ok(())
     }
@@ -76,15 +78,15 @@ impl Tx<'_> {
         };
         self.conn
             .prepare_cached(
-                "INSERT OR REPLACE INTO word (spec, party, number, size, sum, class, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT OR REPLACE INTO word (spec, party, number, size, sum, class, at, log)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
-            .execute(params![spec.0, party, row.number.cast_signed(), size, sum, class, row.at])?;
+            .execute(params![spec.0, party, row.number.cast_signed(), size, sum, class, row.at, row.log.to_row()])?;
         Ok(())
     }
 
     /// The row of a party, made if it is new.
-    fn party(&mut self, vkey: &str) -> anyhow::Result<i64> {
+    pub(super) fn party(&mut self, vkey: &str) -> anyhow::Result<i64> {
         let known = self
             .conn
             .prepare_cached("SELECT id FROM party WHERE vkey = ?1")?
@@ -106,5 +108,11 @@ fn parse(row: &Row<'_>) -> anyhow::Result<WordRow> {
         }
         _ => bail!("a stored word is neither a sum nor a class"),
     };
-    Ok(WordRow { vkey: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned(), word, at: row.get(5)? })
+    Ok(WordRow {
+        vkey: row.get(0)?,
+        log: LogId::from_row(row.get(6)?)?,
+        number: row.get::<_, i64>(1)?.cast_unsigned(),
+        word,
+        at: row.get(5)?,
+    })
 }

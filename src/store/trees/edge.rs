@@ -6,20 +6,17 @@ use anyhow::{Context, bail, ensure};
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
+use super::levels::Levels;
 use super::{HeadForm, LogId, Published};
 use crate::store::Reader;
-use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, leaf_hash, tile_root};
-
-#[expect(clippy::cast_possible_truncation, reason = "it is 256")]
-const WIDTH: usize = TILE_WIDTH as usize;
+use crate::tlog::{self, CompactRange, Hash, Head, TILE_WIDTH, TreeSize, leaf_hash};
 
 /// The right edge of one tree: all that appending needs.
 pub(super) struct Edge {
     log: LogId,
     forms: Vec<HeadForm>,
     range: CompactRange,
-    /// Hashes of the rightmost, not yet full tile of each level, from the leaves up.
-    levels: Vec<Vec<Hash>>,
+    levels: Levels,
     /// Leaf hashes of the job that is running.
     pending: Vec<Hash>,
     /// Size of the last signed head.
@@ -34,7 +31,7 @@ impl Edge {
             log,
             forms,
             range: CompactRange::new(),
-            levels: Vec::new(),
+            levels: Levels::empty(log.into()),
             pending: Vec::new(),
             sealed: TreeSize::default(),
             announced: watch::Sender::new(Arc::new(Published {
@@ -118,26 +115,9 @@ impl Edge {
         let (size, root, _) = stored[0];
         let count = reader.count_entries(self.log)?;
         ensure!(count == size.get(), "the head covers {size} entries, but {count} are stored");
-        let mut width = size.get();
-        for level in 0u8.. {
-            if width == 0 {
-                break;
-            }
-            self.levels.push(read_edge(reader, self.log, level, width)?);
-            width /= TILE_WIDTH;
-        }
+        self.levels = Levels::load(reader, self.log.into(), size)?;
         self.check_leaves(reader, size)?;
-        for (level, next) in (0u8..).zip(self.levels.iter().skip(1)) {
-            if let Some(last) = next.last() {
-                let index = (size.get() >> (8 * u64::from(level + 1))) - 1;
-                let below = reader.tile_hashes(self.log, level, index)?;
-                ensure!(
-                    below.len() == WIDTH && tile_root(&below) == *last,
-                    "tile {index} of level {level} does not give the hash above it",
-                );
-            }
-        }
-        self.range = self.compact(size).context("the stored hashes do not make a tree")?;
+        self.range = self.levels.range()?;
         ensure!(self.range.root() == root, "the stored hashes do not give the root of the head");
         for (form, (form_size, form_root, note)) in self.forms.iter().zip(&stored) {
             let key = form.signer.verifier();
@@ -162,77 +142,22 @@ impl Edge {
         Ok(())
     }
 
-    /// The compact range that the edge tiles stand for.
-    fn compact(&self, size: TreeSize) -> Option<CompactRange> {
-        let mut hashes = Vec::new();
-        for tile in self.levels.iter().rev() {
-            // In each tile the subtrees are those of the binary form of its width, largest first.
-            let mut rest = tile.as_slice();
-            while !rest.is_empty() {
-                let (subtree, tail) = rest.split_at(1 << rest.len().ilog2());
-                hashes.push(tile_root(subtree));
-                rest = tail;
-            }
-        }
-        CompactRange::from_hashes(size, hashes)
-    }
-
     /// Moves the pending leaves into the tree.
     pub(super) fn fold(&mut self, conn: &Connection) -> anyhow::Result<()> {
         for leaf in std::mem::take(&mut self.pending) {
             self.range.push(leaf);
-            let mut hash = leaf;
-            for level in 0.. {
-                if self.levels.len() == level {
-                    self.levels.push(Vec::with_capacity(WIDTH));
-                }
-                self.levels[level].push(hash);
-                if self.levels[level].len() < WIDTH {
-                    break;
-                }
-                // The tile is full: it will never change again, and its hash goes up.
-                self.write_tile(conn, level)?;
-                let read = Reader { conn }.tile_hashes(self.log, level_number(level), self.index(level))?;
-                ensure!(read == self.levels[level], "a tile came back from the disk other than it was written");
-                hash = tile_root(&read);
-                self.levels[level].clear();
-            }
+            self.levels.push(conn, leaf)?;
         }
-        Ok(())
-    }
-
-    /// Index of the tile that is the edge of a level while the last leaf is being folded in or after.
-    fn index(&self, level: usize) -> u64 {
-        let hashes = self.range.size().get() >> (8 * level);
-        let in_edge = self.levels[level].len() as u64;
-        (hashes - in_edge) / TILE_WIDTH
-    }
-
-    fn write_tile(&self, conn: &Connection, level: usize) -> anyhow::Result<()> {
-        let hashes: Vec<u8> = self.levels[level].iter().flat_map(|hash| hash.0).collect();
-        conn.prepare_cached(
-            "INSERT INTO tile (log, level, idx, hashes) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
-        )?
-        .execute(params![self.log.id(), level_number(level), self.index(level).cast_signed(), hashes])?;
         Ok(())
     }
 
     /// Writes the edge, checks it, and signs it in every form.
     pub(super) fn seal(&mut self, conn: &Connection) -> anyhow::Result<Published> {
         let size = self.range.size();
-        let mut width = size.get();
-        for level in 0..self.levels.len() {
-            if !self.levels[level].is_empty() {
-                self.write_tile(conn, level)?;
-                let read = read_edge(&Reader { conn }, self.log, level_number(level), width)?;
-                ensure!(read == self.levels[level], "a tile came back from the disk other than it was written");
-            }
-            width /= TILE_WIDTH;
-        }
+        self.levels.flush(conn)?;
         let root = self.range.root();
         // From the tiles as read back; the range never saw the disk.
-        if self.compact(size).map(|tiles| tiles.root()) != Some(root) {
+        if self.levels.range()?.root() != root {
             bail!("the tiles of the {} log do not give the root that its leaves give", self.log.name());
         }
         let mut notes = Vec::with_capacity(self.forms.len());
@@ -243,30 +168,10 @@ impl Edge {
                 "INSERT INTO head (log, origin, size, root, note) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT DO UPDATE SET size = excluded.size, root = excluded.root, note = excluded.note",
             )?
-            .execute(params![self.log.id(), form.origin, size.get().cast_signed(), root.0, note])?;
+            .execute(params![self.log.to_row(), form.origin, size.get().cast_signed(), root.0, note])?;
             notes.push(note);
         }
         self.sealed = size;
         Ok(Published { size, root, notes })
     }
-}
-
-/// The rightmost tile of a level with `width` hashes; empty if the last one is full.
-fn read_edge(reader: &Reader<'_>, log: LogId, level: u8, width: u64) -> anyhow::Result<Vec<Hash>> {
-    let partial = width % TILE_WIDTH;
-    if partial == 0 {
-        return Ok(Vec::new());
-    }
-    let index = width / TILE_WIDTH;
-    let hashes = reader.tile_hashes(log, level, index)?;
-    ensure!(
-        hashes.len() as u64 == partial,
-        "tile {index} of level {level} has {} hashes instead of {partial}",
-        hashes.len(),
-    );
-    Ok(hashes)
-}
-
-fn level_number(level: usize) -> u8 {
-    u8::try_from(level).expect("2^40 entries make 5 levels")
 }

@@ -1,0 +1,206 @@
+//! What was found to differ: who said what, since when, and whether the operator has settled it.
+//!
+//! The words stand in signed logs that are stored here too, so the proof of a divergence can always be made from
+//! them; of a fork there is only what the peer showed, so its bundle is kept. Rows are never deleted.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{LogId, Reader, SpecId, Tx};
+use crate::model::Sum;
+
+/// One divergence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DivergenceRow {
+    /// To name it by.
+    pub id: i64,
+    /// As the API spells it.
+    pub kind: String,
+    /// Of what; none for what concerns a whole log.
+    pub spec: Option<String>,
+    /// Verifier key of whose word or head opened it.
+    pub party: Option<String>,
+    /// Whether it is still to be settled.
+    pub open: bool,
+    /// In Unix seconds.
+    pub first_seen: i64,
+    /// In Unix seconds.
+    pub last_seen: i64,
+    /// What the operator wrote when it was settled.
+    pub note: Option<String>,
+    /// The bundle that came with it.
+    pub evidence: Option<String>,
+    /// The words that differ, in the order of parties and entries.
+    pub words: Vec<SaidRow>,
+}
+
+/// A sum that a party has named, now or before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaidRow {
+    /// Verifier key of who said it.
+    pub vkey: String,
+    /// In which of its logs.
+    pub log: LogId,
+    /// In which entry.
+    pub number: u64,
+    /// Uncompressed bytes.
+    pub size: u64,
+    /// Of the uncompressed bytes.
+    pub sum: Sum,
+    /// When, in Unix seconds, by the clock of who said it.
+    pub at: i64,
+}
+
+const ROWS: &str = "SELECT divergence.id, kind, spec.text, party.vkey, open, first_seen, last_seen, note, evidence
+     FROM divergence LEFT JOIN spec ON spec.id = divergence.spec LEFT JOIN party ON party.id = divergence.party";
+
+impl Reader<'_> {
+    /// One divergence.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn divergence(&self, id: i64) -> anyhow::Result<Option<DivergenceRow>> {
+        let mut query = self.conn.prepare_cached(&format!("{ROWS} WHERE divergence.id = ?1"))?;
+        let row = query.query_row([id], parse).optional()?;
+        row.map(|row| self.with_words(row)).transpose()
+    }
+
+    /// The divergences after an id, in the order in which they were found.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn divergences(&self, after: i64, limit: usize) -> anyhow::Result<Vec<DivergenceRow>> {
+        let sql = format!("{ROWS} WHERE divergence.id > ?1 ORDER BY divergence.id LIMIT ?2");
+        let mut query = self.conn.prepare_cached(&sql)?;
+        let rows = query.query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], parse)?;
+        rows.map(|row| self.with_words(row?)).collect()
+    }
+
+    /// The newest divergence of a spec between parties, open or not.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn divergence_on(&self, spec: SpecId) -> anyhow::Result<Option<DivergenceRow>> {
+        let sql =
+            format!("{ROWS} WHERE divergence.spec = ?1 AND kind = 'divergence' ORDER BY divergence.id DESC LIMIT 1");
+        let row = self.conn.prepare_cached(&sql)?.query_row([spec.0], parse).optional()?;
+        row.map(|row| self.with_words(row)).transpose()
+    }
+
+    /// How many divergences are open.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn count_open_divergences(&self) -> anyhow::Result<u64> {
+        let count: i64 = self.conn.query_row("SELECT count(*) FROM divergence WHERE open = 1", [], |row| row.get(0))?;
+        Ok(count.cast_unsigned())
+    }
+
+    fn with_words(&self, mut row: DivergenceRow) -> anyhow::Result<DivergenceRow> {
+        let mut query = self.conn.prepare_cached(
+            "SELECT party.vkey, log, number, size, sum, at FROM divergence_word JOIN party ON party.id = party
+             WHERE divergence = ?1 ORDER BY party, log, number",
+        )?;
+        let words = query.query_map([row.id], |row| {
+            let said = (row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get(4)?, row.get(5)?);
+            Ok(said)
+        })?;
+        for said in words {
+            let (vkey, log, number, size, sum, at) = said?;
+            row.words.push(SaidRow {
+                vkey,
+                log: LogId::from_row(log)?,
+                number: number.cast_unsigned(),
+                size: size.cast_unsigned(),
+                sum: Sum::from_bytes(sum),
+                at,
+            });
+        }
+        Ok(row)
+    }
+}
+
+impl Tx<'_> {
+    /// Opens a divergence, or sees one again that is open: one a spec for `divergence`, one a kind, party and spec for
+    /// the others. Returns its id, and whether it is new.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn see_divergence(
+        &mut self,
+        kind: &str,
+        spec: Option<SpecId>,
+        vkey: &str,
+        evidence: Option<&str>,
+    ) -> anyhow::Result<(i64, bool)> {
+        let party = self.party(vkey)?;
+        let spec = spec.map(|spec| spec.0);
+        let known = self
+            .conn
+            .prepare_cached(
+                "UPDATE divergence SET last_seen = ?4 WHERE open = 1 AND kind = ?1 AND coalesce(spec, 0) = coalesce(?2, 0)
+                     AND (kind = 'divergence' OR party = ?3) RETURNING id",
+            )?
+            .query_row(params![kind, spec, party, super::now()], |row| row.get(0))
+            .optional()?;
+        if let Some(id) = known {
+            return Ok((id, false));
+        }
+        self.conn
+            .prepare_cached(
+                "INSERT INTO divergence (kind, spec, party, open, first_seen, last_seen, evidence)
+                 VALUES (?1, ?2, ?3, 1, ?4, ?4, ?5)",
+            )?
+            .execute(params![kind, spec, party, super::now(), evidence])?;
+        Ok((self.conn.last_insert_rowid(), true))
+    }
+
+    /// Adds a word to a divergence, if it is not there yet.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn add_said(&mut self, divergence: i64, said: &SaidRow) -> anyhow::Result<()> {
+        let party = self.party(&said.vkey)?;
+        self.conn
+            .prepare_cached(
+                "INSERT INTO divergence_word (divergence, party, log, number, size, sum, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                divergence,
+                party,
+                said.log.to_row(),
+                said.number.cast_signed(),
+                said.size.cast_signed(),
+                said.sum.as_bytes(),
+                said.at
+            ])?;
+        Ok(())
+    }
+
+    /// Settles an open divergence with the operator's note. Returns whether there was one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn resolve_divergence(&mut self, id: i64, note: &str) -> anyhow::Result<bool> {
+        let resolved = self
+            .conn
+            .prepare_cached("UPDATE divergence SET open = 0, note = ?2 WHERE id = ?1 AND open = 1")?
+            .execute(params![id, note])?;
+        Ok(resolved == 1)
+    }
+}
+
+fn parse(row: &Row<'_>) -> rusqlite::Result<DivergenceRow> {
+    Ok(DivergenceRow {
+        id: row.get(0)?,
+        kind: row.get(1)?,
+        spec: row.get(2)?,
+        party: row.get(3)?,
+        open: row.get(4)?,
+        first_seen: row.get(5)?,
+        last_seen: row.get(6)?,
+        note: row.get(7)?,
+        evidence: row.get(8)?,
+        words: Vec::new(),
+    })
+}

@@ -1,0 +1,90 @@
+//! What is still to be done for specs: builds that voters' claims ask for, and judging all of them anew.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Reader, SpecId, Tx};
+
+impl Reader<'_> {
+    /// Specs that are due to be built and not in trouble, oldest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn due(&self, limit: usize) -> anyhow::Result<Vec<String>> {
+        let mut query = self.conn.prepare_cached(
+            "SELECT spec.text FROM due JOIN spec ON spec.id = due.spec
+             WHERE NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.spec = spec.text) ORDER BY due.spec LIMIT ?1",
+        )?;
+        let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Whether a spec is due to be built.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn is_due(&self, spec: SpecId) -> anyhow::Result<bool> {
+        let mut query = self.conn.prepare_cached("SELECT 1 FROM due WHERE spec = ?1")?;
+        Ok(query.exists([spec.0])?)
+    }
+
+    /// The specs from one on that have words and no record, with where to go on; `None`: that was all.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn unsettled(&self, from: i64, limit: u32) -> anyhow::Result<(Vec<(SpecId, String)>, Option<i64>)> {
+        let mut query = self.conn.prepare_cached(
+            "SELECT id, text, EXISTS (SELECT 1 FROM record WHERE record.spec = spec.id) FROM spec
+             WHERE id >= ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let rows = query.query_map(params![from, limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = rows.collect::<Result<Vec<(i64, String, bool)>, _>>()?;
+        let next = rows.last().filter(|_| rows.len() == limit as usize).map(|(id, ..)| id + 1);
+        let open = rows.into_iter().filter(|(.., settled)| !settled).map(|(id, text, _)| (SpecId(id), text)).collect();
+        Ok((open, next))
+    }
+
+    /// Where judging all specs anew has to go on; `None` if all are judged by these voters.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn judging(&self, voters: &str) -> anyhow::Result<Option<i64>> {
+        let mut query = self.conn.prepare_cached("SELECT voters, next FROM judging")?;
+        let row: Option<(String, Option<i64>)> =
+            query.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        Ok(match row {
+            Some((known, next)) if known == voters => next,
+            _ => Some(0),
+        })
+    }
+}
+
+impl Tx<'_> {
+    /// Notes that a spec is to be built.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn put_due(&mut self, spec: SpecId) -> anyhow::Result<()> {
+        self.conn.prepare_cached("INSERT INTO due (spec) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([spec.0])?;
+        Ok(())
+    }
+
+    /// Notes that a spec needs no build any more.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn clear_due(&mut self, spec: SpecId) -> anyhow::Result<()> {
+        self.conn.prepare_cached("DELETE FROM due WHERE spec = ?1")?.execute([spec.0])?;
+        Ok(())
+    }
+
+    /// Keeps how far judging all specs by these voters has got.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn put_judging(&mut self, voters: &str, next: Option<i64>) -> anyhow::Result<()> {
+        self.conn
+            .prepare_cached("INSERT OR REPLACE INTO judging (one, voters, next) VALUES (1, ?1, ?2)")?
+            .execute(params![voters, next])?;
+        Ok(())
+    }
+}
