@@ -38,6 +38,7 @@
 //! - [`goproxy`]: a client of module proxies by Go's rules, a cache of checked files, a proxy for each build.
 //! - [`sumdb`]: what the checksum database says of a module, proven by its log.
 //! - [`builder`]: a queue, toolchains, walls, one go command; one spec becomes one outcome.
+//! - [`peer`]: what one peer answers: heads with good signatures, entries, streams; all with limits.
 //! - [`tally`]: where wishes, builds and words meet; the one door to the accepted log.
 //! - [`web`]: all of it as HTTP, for programs and for people.
 //! - [`config`]: one TOML file; only the two below see it.
@@ -68,6 +69,8 @@ pub mod goproxy;
 pub mod sumdb;
 
 pub mod builder;
+
+pub mod peer;
 
 pub mod tally;
 
