@@ -37,7 +37,7 @@ pub struct NodeClient {
 /// What kind of program answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contact {
-    Sumpeer(NodeInfo),
+    Sumpeer(Box<NodeInfo>),
     /// It has no such API (404), so it is a gobuild.
     NotSumpeer,
 }
@@ -126,7 +126,7 @@ impl NodeClient {
             Err(Fault::Refused { status: 404, .. }) => return Ok(Contact::NotSumpeer),
             other => other?,
         };
-        let mut info: NodeInfo = parse(path, &body)?;
+        let mut info: Box<NodeInfo> = parse(path, &body)?;
         info.name = shown(&info.name, WORD_CHARS);
         for voter in &mut info.voters {
             voter.name = shown(&voter.name, WORD_CHARS);
