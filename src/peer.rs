@@ -20,6 +20,9 @@ mod fetch;
 mod frames;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 pub use ask::{Contact, Mode, NodeClient, NodeInfo, ShownHead, ShownRecord, VoterInfo, WantState};
 pub use client::{LogClient, SignedHead, Which};
 pub use fault::Fault;

@@ -232,6 +232,8 @@ impl Block {
                 mem::replace(&mut self.has_id, true)
             }
             "event" => mem::replace(&mut self.has_event, true),
+            // By the standard no digits are no field; the crate would take a plus sign.
+            "retry" if !value.bytes().all(|byte| byte.is_ascii_digit()) => return Ok(()),
             "retry" => mem::replace(&mut self.has_retry, true),
             // The standard has others ignored.
             _ => return Ok(()),
