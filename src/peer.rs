@@ -18,6 +18,7 @@ mod client;
 mod fault;
 mod fetch;
 mod frames;
+mod proven;
 mod transport;
 
 #[cfg(test)]
@@ -28,4 +29,5 @@ pub use client::{LogClient, SignedHead, Which};
 pub use fault::Fault;
 pub use fetch::Timing;
 pub use frames::{Event, EventStream};
+pub use proven::{Entry, Peer, Peers, Program, Proven, Said, State, Status};
 pub use transport::{Answer, Ask, Http, Transport};

@@ -32,10 +32,10 @@ mod writer;
 
 pub use binaries::BinaryRow;
 pub use caches::{ModuleFile, ToolchainRow};
-pub use records::{Neighbours, RecordRow};
-pub use specs::SpecId;
 pub use divergences::{DivergenceRow, SaidRow};
 pub use parties::Quarantine;
+pub use records::{Neighbours, RecordRow};
+pub use specs::SpecId;
 pub use trees::{HeadForm, LogId, PeerHeadRow, PeerLogId, PeerLogRow, Published, TreeForms, TreeId};
 pub use troubles::Trouble;
 pub use words::WordRow;

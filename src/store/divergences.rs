@@ -101,7 +101,8 @@ impl Reader<'_> {
              WHERE divergence = ?1 ORDER BY party, log, number",
         )?;
         let words = query.query_map([row.id], |row| {
-            let said = (row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get(4)?, row.get(5)?);
+            let said =
+                (row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get(4)?, row.get(5)?);
             Ok(said)
         })?;
         for said in words {

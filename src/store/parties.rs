@@ -97,7 +97,9 @@ impl Tx<'_> {
         let lifted = self.quarantine(vkey)?;
         let party = self.party(vkey)?;
         self.conn
-            .prepare_cached("UPDATE peer_state SET quarantine = NULL, since = NULL, divergence = NULL WHERE party = ?1")?
+            .prepare_cached(
+                "UPDATE peer_state SET quarantine = NULL, since = NULL, divergence = NULL WHERE party = ?1",
+            )?
             .execute([party])?;
         Ok(lifted)
     }

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 
 /// One step a release that changed the schema; never edited once released.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
 -- The two logs. Entries are the exact leaf bytes; nothing here is ever updated or deleted.
 CREATE TABLE accepted_entry (
     number INTEGER PRIMARY KEY,         -- position in the log, from 0
@@ -127,7 +128,8 @@ CREATE TABLE toolchain (
     targets   TEXT NOT NULL,            -- os/arch pairs, separated by spaces
     at        INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-", "
+",
+    "
 -- In which of its party's logs a word stands.
 ALTER TABLE word ADD COLUMN log INTEGER NOT NULL DEFAULT 1;   -- 0 accepted, 1 claims
 CREATE INDEX word_by_party ON word (party, log, number);
@@ -209,7 +211,8 @@ CREATE TABLE judging (
     voters TEXT NOT NULL,
     next   INTEGER                      -- the spec to go on with; null: all are judged
 ) STRICT;
-"];
+",
+];
 
 /// Brings the tables up to date.
 ///

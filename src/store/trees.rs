@@ -53,7 +53,6 @@ impl LogId {
         }
     }
 
-
     /// From a row.
     pub(super) fn from_row(log: i64) -> anyhow::Result<LogId> {
         LogId::ALL.into_iter().find(|id| TreeId::from(*id).0 == log).context("a row names a log that there is not")
@@ -157,7 +156,8 @@ impl Reader<'_> {
     pub fn tile(&self, tree: impl Into<TreeId>, level: u8, index: u64) -> anyhow::Result<Vec<u8>> {
         let mut query =
             self.conn.prepare_cached("SELECT hashes FROM tile WHERE log = ?1 AND level = ?2 AND idx = ?3")?;
-        let hashes = query.query_row(params![tree.into().0, level, index.cast_signed()], |row| row.get(0)).optional()?;
+        let hashes =
+            query.query_row(params![tree.into().0, level, index.cast_signed()], |row| row.get(0)).optional()?;
         Ok(hashes.unwrap_or_default())
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::log;
 use crate::model::{Claim, Spec};
 use crate::quorum::{self, Standing, Verdict, Word};
-use crate::store::{BinaryRow, RecordRow, SpecId, Tx, WordRow};
+use crate::store::{BinaryRow, LogId, RecordRow, SpecId, Tx, WordRow};
 
 /// A party whose word is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,13 @@ pub fn settle(tx: &mut Tx<'_>, own: &Voter, voters: &[Voter], found: &Found) -> 
     let latest = words.iter_mut().find(|row| row.vkey == own.vkey);
     if latest.as_ref().is_none_or(|latest| latest.word != word) {
         let number = log::append_claim(tx, &found.claim)?;
-        let row = WordRow { vkey: own.vkey.clone(), number, word: word.clone(), at: found.claim.at.as_second() };
+        let row = WordRow {
+            vkey: own.vkey.clone(),
+            log: LogId::Claims,
+            number,
+            word: word.clone(),
+            at: found.claim.at.as_second(),
+        };
         tx.put_word(spec, &row)?;
         match latest {
             Some(latest) => *latest = row,

@@ -67,7 +67,13 @@ impl Reader<'_> {
         )?;
         let row = query
             .query_row(params![vkey, log.to_row()], |row| {
-                Ok((PeerLogId(row.get(0)?), row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?, row.get::<_, Option<i64>>(4)?))
+                Ok((
+                    PeerLogId(row.get(0)?),
+                    row.get::<_, i64>(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get::<_, Option<i64>>(4)?,
+                ))
             })
             .optional()?;
         let Some((id, size, head, head_at, met_at)) = row else {
@@ -104,9 +110,9 @@ impl Reader<'_> {
     /// # Errors
     /// The database failed, or tiles are not those of a tree.
     pub fn peer_logs(&self) -> anyhow::Result<Vec<(String, LogId, PeerLogRow)>> {
-        let mut query = self
-            .conn
-            .prepare_cached("SELECT party.vkey, log FROM peer_log JOIN party ON party.id = party ORDER BY peer_log.id")?;
+        let mut query = self.conn.prepare_cached(
+            "SELECT party.vkey, log FROM peer_log JOIN party ON party.id = party ORDER BY peer_log.id",
+        )?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
         let names = rows.collect::<Result<Vec<_>, _>>()?;
         let mut logs = Vec::new();
@@ -172,13 +178,7 @@ impl Tx<'_> {
                      met_at = CASE WHEN ?4 IS NULL THEN met_at ELSE coalesce(met_at, ?3) END
                  WHERE id = ?1 AND size = ?2",
             )?
-            .execute(params![
-                log.0,
-                first.cast_signed(),
-                size.get().cast_signed(),
-                head,
-                crate::store::now()
-            ])?;
+            .execute(params![log.0, first.cast_signed(), size.get().cast_signed(), head, crate::store::now()])?;
         ensure!(moved == 1, "the stored log of a peer does not end at entry {first}");
         let old = TreeSize::new(first).context("the log of a peer is full")?;
         let mut levels = Levels::load(self, log.into(), old)?;

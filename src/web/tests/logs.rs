@@ -178,7 +178,7 @@ async fn a_disputed_spec_is_a_conflict() {
     let (spec, vkey): (Spec, _) = (SPEC.parse().unwrap(), world.voters[1].vkey.clone());
     let other = crate::model::Sum::from_bytes([3; 20]);
     let word = crate::quorum::Word::Sum { size: 3, sum: other };
-    let row = crate::store::WordRow { vkey, number: 0, word, at: 0 };
+    let row = crate::store::WordRow { vkey, log: LogId::Claims, number: 0, word, at: 0 };
     let write = move |tx: &mut crate::store::Tx<'_>| tx.make_spec_id(&spec).and_then(|id| tx.put_word(id, &row));
     world.state.store.write(write).await.unwrap();
     for path in [format!("/tlog/lookup/{SPEC}"), format!("/tlog/lookup/{SPEC}?wait=0"), format!("/{SPEC}")] {
