@@ -201,6 +201,13 @@ impl Workshop {
                 _ = ticks.tick() => reporter.tick(),
             }
         };
+        if found == Found::TimedOut
+            && let Some(path) = proxy.unanswered()
+        {
+            // The time went into waiting for others: no finding about the module.
+            let detail = format!("the build took longer than {} s, waiting for {path}", self.limits.time.as_secs());
+            return Ok(Found::Nothing(Reading::Temporary { detail }));
+        }
         Ok(with_proxy(found, proxy.module_absent(), proxy.trouble()))
     }
 }

@@ -45,6 +45,23 @@ pub struct BuildProxy {
 struct Notes {
     trouble: Option<String>,
     absent: Option<String>,
+    /// Paths of requests that have no answer yet. One that the build did not live to get stays.
+    unanswered: Vec<String>,
+}
+
+impl Notes {
+    fn wait_for(&mut self, path: &str) {
+        // A build that asks and hangs up, again and again, is not remembered for ever.
+        if self.unanswered.len() < CONNECTIONS {
+            self.unanswered.push(path.to_owned());
+        }
+    }
+
+    fn answered(&mut self, path: &str) {
+        if let Some(at) = self.unanswered.iter().position(|waiting| waiting == path) {
+            self.unanswered.swap_remove(at);
+        }
+    }
 }
 
 /// All that a request needs.
@@ -124,6 +141,12 @@ impl BuildProxy {
         self.notes().absent.clone()
     }
 
+    /// A file that the build was still waiting for, if there was one: then the time that it took says nothing about the
+    /// module.
+    pub fn unanswered(&self) -> Option<String> {
+        self.notes().unanswered.first().cloned()
+    }
+
     fn notes(&self) -> std::sync::MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,10 +192,12 @@ impl Serving {
         let path = request.uri().path();
         let is_get = request.method() == Method::GET;
         let reply = if is_get || request.method() == Method::HEAD {
-            match self.reply(path.trim_start_matches('/')).await {
-                Ok(reply) => reply,
-                Err(error) => self.refuse(path, &error),
-            }
+            let asked = path.trim_start_matches('/');
+            self.notes().wait_for(asked);
+            // A killed build closes its connections, and nothing after this line runs.
+            let reply = self.reply(asked).await;
+            self.notes().answered(asked);
+            reply.unwrap_or_else(|error| self.refuse(path, &error))
         } else {
             Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n")
         };

@@ -5,6 +5,7 @@ mod cli;
 mod crash;
 mod disk;
 mod get;
+mod limits;
 mod progress;
 mod proxies;
 mod refusals;

@@ -1,7 +1,7 @@
 //! What cannot be built, does not exist, or is no spec at all: the right status, the reason in the body, and a claim
 //! only where it is a finding for ever.
 
-use crate::world::{Module, Shared, shared, spec};
+use crate::world::{Module, Node, Setup, Shared, shared, spec};
 
 const GO_MOD: &str = "module refused.example/x\n\ngo 1.21\n";
 const MAIN: &str = "package main\n\nfunc main() {}\n";
@@ -11,33 +11,33 @@ fn check(world: &Shared, version: &str, files: &[(&str, &str)], dir: &str, class
     let module = Module::new("refused.example/x", version);
     let module = files.iter().fold(module, |module, (name, text)| module.file(name, text));
     world.modules.publish(&module);
-    refused(world, &spec(&format!("refused.example/x@{version}{dir}")), class);
+    refused(&world.node, &world.setup, &spec(&format!("refused.example/x@{version}{dir}")), class);
 }
 
 /// Expects that a spec is found to be impossible, and that everything says so.
-fn refused(world: &Shared, spec: &str, class: &str) {
-    let answer = world.node.lookup(spec);
-    assert_eq!(answer.status, 404, "{class}: {}\n{}", answer.text(), world.setup.log());
+pub(crate) fn refused(node: &Node, setup: &Setup, spec: &str, class: &str) {
+    let answer = node.lookup(spec);
+    assert_eq!(answer.status, 404, "{class}: {}\n{}", answer.text(), setup.log());
     assert!(answer.text().starts_with(&format!("cannot be built: {class}: ")), "{class}: {}", answer.text());
     assert_eq!(answer.header("content-type").as_deref(), Some("text/plain; charset=UTF-8"));
-    let claim = world.node.claim(spec).unwrap_or_else(|| panic!("{class}: no claim"));
+    let claim = node.claim(spec).unwrap_or_else(|| panic!("{class}: no claim"));
     assert_eq!(claim["cannot_build"], class);
     assert!(claim["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{claim}");
 
     // Once found, it is known: nothing is built or claimed again.
     let number = |path: &str| {
-        let answer = world.node.get(path);
+        let answer = node.get(path);
         serde_json::from_slice::<serde_json::Value>(&answer.body).expect("JSON")["number"].clone()
     };
     let before = number(&format!("/claims/lookup/{spec}"));
-    assert_eq!(world.node.lookup(spec).status, 404);
+    assert_eq!(node.lookup(spec).status, 404);
     assert_eq!(number(&format!("/claims/lookup/{spec}")), before);
-    let verdict = world.node.get(&format!("/api/v1/verdict/{spec}"));
+    let verdict = node.get(&format!("/api/v1/verdict/{spec}"));
     assert!(verdict.text().contains("\"cannot-build\""), "{}", verdict.text());
-    let page = world.node.send(&format!("GET /{spec}"), "Accept: text/html\r\n", "");
+    let page = node.send(&format!("GET /{spec}"), "Accept: text/html\r\n", "");
     assert_eq!(page.status, 404);
     assert!(page.text().contains("<html") && page.text().contains(class), "{}", page.text());
-    let events = world.node.get(&format!("/{spec}events"));
+    let events = node.get(&format!("/{spec}events"));
     assert!(events.text().contains("\"Kind\":\"PermFailed\""), "{}", events.text());
 }
 
@@ -85,6 +85,22 @@ fn a_module_with_a_replace_directive() {
 fn a_module_of_another_name() {
     let go_mod = "module other.example/name\n\ngo 1.21\n";
     check(shared(), "v1.0.6", &[("go.mod", go_mod), ("main.go", MAIN)], "", "module-path-mismatch");
+}
+
+#[test]
+fn a_package_that_two_required_modules_have() {
+    let world = shared();
+    let outer = Module::new("twice.example/lib", "v1.0.0")
+        .file("go.mod", "module twice.example/lib\n\ngo 1.21\n")
+        .file("part/part.go", "package part\n");
+    let inner = Module::new("twice.example/lib/part", "v1.0.0")
+        .file("go.mod", "module twice.example/lib/part\n\ngo 1.21\n")
+        .file("part.go", "package part\n");
+    world.modules.publish(&outer);
+    world.modules.publish(&inner);
+    let go_mod = format!("{GO_MOD}\nrequire (\n\ttwice.example/lib v1.0.0\n\ttwice.example/lib/part v1.0.0\n)\n");
+    let main = "package main\n\nimport _ \"twice.example/lib/part\"\n\nfunc main() {}\n";
+    check(world, "v1.0.10", &[("go.mod", &go_mod), ("main.go", main)], "", "version-conflict");
 }
 
 #[test]

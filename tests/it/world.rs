@@ -18,7 +18,7 @@ pub(crate) use http::request;
 pub(crate) use modules::{Fault, Module, Modules};
 pub(crate) use node::{Node, Setup, program, words};
 pub(crate) use shared::{Shared, shared};
-pub(crate) use warm::furnish;
+pub(crate) use warm::{furnish, furnish_seed, furnish_without};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

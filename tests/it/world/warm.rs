@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use sumpeer::log::forms;
 use sumpeer::metrics::Metrics;
+use sumpeer::model::Target;
 use sumpeer::store::{ReadOnly, Store, ToolchainRow};
 use sumpeer::tlog::SignerKey;
 
@@ -24,13 +25,49 @@ pub(crate) fn furnish(data: &Path) {
     for folder in ["toolchains", "seeds"] {
         symlink(warm.folder.join(folder), data.join(folder)).expect("a link");
     }
-    let key = SignerKey::generate("node.example", [7; 32]).expect("a key");
+    let key = key();
     fs::write(data.join("key"), format!("{}\n", key.to_text().as_str())).expect("written");
-    let row = warm.row.clone();
+    note(data, &key, GO, warm.row.clone());
+}
+
+/// Makes it seem to a furnished data directory as if this release were installed too, one that does not build for a
+/// target. It is for specs that are not built: the toolchain is that of [`GO`].
+pub(crate) fn furnish_without(data: &Path, go: &str, target: &str) {
+    let warm = warm();
+    let toolchains = data.join("toolchains");
+    fs::remove_file(&toolchains).expect("a link");
+    fs::create_dir(&toolchains).expect("a folder");
+    for name in [GO, go] {
+        symlink(warm.folder.join("toolchains").join(GO), toolchains.join(name)).expect("a link");
+    }
+    let mut row = warm.row.clone();
+    row.targets.retain(|known| known.to_string() != target);
+    note(data, &key(), go, row);
+}
+
+/// Gives a data directory a compiled standard library for another target, by name only: its files are those of the
+/// host's. It is for builds that end before anything is compiled, and would else wait for it.
+pub(crate) fn furnish_seed(data: &Path, target: &str) {
+    let host = Target::host();
+    let warm = warm().folder.join("seeds").join(GO).join(format!("{}-{}", host.goos(), host.goarch()));
+    let seeds = data.join("seeds");
+    if seeds.is_symlink() {
+        fs::remove_file(&seeds).expect("a link");
+    }
+    fs::create_dir_all(seeds.join(GO)).expect("a folder");
+    symlink(warm, seeds.join(GO).join(target.replace('/', "-"))).expect("a link");
+}
+
+fn key() -> SignerKey {
+    SignerKey::generate("node.example", [7; 32]).expect("a key")
+}
+
+/// Writes the row of an installed toolchain.
+fn note(data: &Path, key: &SignerKey, go: &str, row: ToolchainRow) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
-        let store = Store::open(data, forms(&key), Metrics::new()).expect("a new database");
-        let go = GO.parse().expect("a version");
+        let store = Store::open(data, forms(key), Metrics::new()).expect("a database");
+        let go = go.parse().expect("a version");
         store.write(move |tx| tx.put_toolchain(&go, &row)).await.expect("written");
     });
     // The writer thread lets go of the directory a moment after its last handle is gone.
