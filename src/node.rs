@@ -28,6 +28,7 @@ use crate::goproxy::{self, ModuleCache, Verify};
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::model::Target;
+use crate::peer::Peers;
 use crate::store::{LogId, Store};
 use crate::sumdb::{Database, SumDb};
 use crate::tally::{Tally, Voter};
@@ -92,8 +93,9 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
 
     let mut tasks = Tasks::new(stop.clone());
     tasks.spawn("builder", build);
-    let own = Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), source: "self" };
-    let tally = Tally::new(store.clone(), builder.clone(), binaries.clone(), own.clone(), vec![own]);
+    let own = Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), own: true };
+    let tally = Tally::new(store.clone(), Some(builder.clone()), binaries.clone(), vec![own], Vec::new());
+    tasks.spawn("judge", tally.clone().judge_again(stop.clone()));
     tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
     tasks.spawn("binaries", binaries.clone().sweep(stop.clone()));
     let limits = Limits::new(request_limits(&config));
@@ -111,6 +113,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
         accepted,
         claims,
         tally,
+        peers: Peers::default(),
         binaries,
         builder: Some(builder),
         modules,

@@ -9,6 +9,7 @@
 //! Invariant: nothing waits here while holding anything.
 
 mod answer;
+mod peers;
 mod settle;
 
 pub use answer::{Answer, PartyWord, State, View};
@@ -17,12 +18,15 @@ pub use settle::{Found, Settled, Voter, settle, standings};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use moka::sync::Cache;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, instrument, warn};
+
+use answer::Known;
 
 use crate::binaries::{Binaries, Stored};
 use crate::builder::{BuildReport, Builder, Outcome, Priority, Progress};
@@ -39,10 +43,14 @@ const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// Specs in trouble that are kept; more is no accident but a stranger's game.
 const TROUBLES: u64 = 50_000;
+/// The shortest pause between two looks at the store by somebody who waits.
+const LOOK: Duration = Duration::from_millis(5);
 /// How often it is looked whether a pause has passed.
 const RETRY_TICK: Duration = Duration::from_secs(15);
 /// Builds queued again at one look.
 const RETRY_BATCH: usize = 32;
+/// Specs judged anew in one transaction.
+const JUDGE_BATCH: u32 = 500;
 
 /// A handle. Cloning gives another.
 #[derive(Clone)]
@@ -52,24 +60,108 @@ pub struct Tally {
 
 struct Inner {
     store: Store,
-    builder: Builder,
+    /// None on a node that only verifies.
+    builder: Option<Builder>,
     binaries: Binaries,
-    own: Voter,
+    /// This node as a voter; none if it only verifies.
+    own: Option<Voter>,
     voters: Vec<Voter>,
+    /// To whoever asks voters for their word.
+    wants: Vec<mpsc::Sender<Spec>>,
+    /// Counts what was taken in. Whoever waits reads the store after each change, so none is lost.
+    news: watch::Sender<u64>,
+    /// All specs are to be judged anew.
+    again: Notify,
     /// Why a spec does not exist, for as long as that is believed.
     absent: Cache<Spec, String>,
 }
 
 impl Tally {
-    /// A tally of these voters, `own` among them.
-    pub fn new(store: Store, builder: Builder, binaries: Binaries, own: Voter, voters: Vec<Voter>) -> Tally {
+    /// A tally of these voters. This node is among them if it has a builder.
+    pub fn new(
+        store: Store,
+        builder: Option<Builder>,
+        binaries: Binaries,
+        voters: Vec<Voter>,
+        wants: Vec<mpsc::Sender<Spec>>,
+    ) -> Tally {
         let absent = Cache::builder().max_capacity(ABSENT_SPECS).time_to_live(ABSENT_FOR).build();
-        Tally { inner: Arc::new(Inner { store, builder, binaries, own, voters, absent }) }
+        let own = voters.iter().find(|voter| voter.own).cloned();
+        let (news, again) = (watch::Sender::new(0), Notify::new());
+        Tally { inner: Arc::new(Inner { store, builder, binaries, own, voters, wants, news, again, absent }) }
     }
 
     /// Whose words are needed.
     pub fn voters(&self) -> &[Voter] {
         &self.inner.voters
+    }
+
+    /// Tells whenever something was taken in. What it was is in the store.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.inner.news.subscribe()
+    }
+
+    fn tell_news(&self) {
+        self.inner.news.send_modify(|count| *count += 1);
+    }
+
+    /// Judges all specs that have no record anew, whenever who votes or who is believed has changed.
+    ///
+    /// # Errors
+    /// The store failed: the node must stop.
+    pub async fn judge_again(self, stop: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            let voters = peers::fingerprint(&self.inner.voters);
+            let mut next = self.inner.store.read(move |reader| reader.judging(&voters)).await?;
+            while let Some(from) = next {
+                let inner = self.inner.clone();
+                next =
+                    self.inner.store.write(move |tx| peers::judge_again(tx, &inner.voters, from, JUDGE_BATCH)).await?;
+                self.tell_news();
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.inner.again.notified() => {}
+            }
+        }
+    }
+
+    /// Ends the quarantine of a peer and resolves its divergence with the operator's note. False if it is in none.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn release(&self, vkey: String, note: String) -> anyhow::Result<bool> {
+        let voters = peers::fingerprint(&self.inner.voters);
+        let released = self.inner.store.write(move |tx| {
+            let Some(quarantine) = tx.lift_quarantine(&vkey)? else {
+                return Ok(false);
+            };
+            tx.resolve_divergence(quarantine.divergence, &note)?;
+            // Its words may agree again.
+            tx.put_judging(&voters, Some(0))?;
+            Ok(true)
+        });
+        let released = released.await?;
+        self.inner.again.notify_one();
+        Ok(released)
+    }
+
+    /// Resolves a divergence with the operator's note. False if there is no such open one.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn resolve(&self, divergence: i64, note: String) -> anyhow::Result<bool> {
+        let voters = peers::fingerprint(&self.inner.voters);
+        let resolved = self.inner.store.write(move |tx| {
+            tx.put_judging(&voters, Some(0))?;
+            tx.resolve_divergence(divergence, &note)
+        });
+        let resolved = resolved.await?;
+        self.inner.again.notify_one();
+        Ok(resolved)
     }
 
     /// Takes in the reports of builds, and queues again what failed for now, until it is stopped.
@@ -103,9 +195,13 @@ impl Tally {
             .store
             .read(move |reader| {
                 let record = reader.record(&spec)?;
-                let words = reader.spec_id(&spec)?.map_or_else(|| Ok(Vec::new()), |id| reader.words(id))?;
                 let trouble = reader.trouble(&spec)?;
-                Ok(View::new(spec, record, &words, trouble, absent, &voters))
+                let id = reader.spec_id(&spec)?;
+                let words = id.map_or_else(|| Ok(Vec::new()), |id| reader.words(id))?;
+                let divergence = id.map_or(Ok(None), |id| reader.divergence_on(id))?;
+                let standings = settle::standings(&words, &voters, &reader.quarantined()?);
+                let found = Known { record, words, trouble, absent, divergence: divergence.map(|row| row.id) };
+                Ok(View::new(spec, found, &standings, &voters))
             })
             .await
     }
@@ -119,29 +215,42 @@ impl Tally {
         self.inner.store.read(move |reader| reader.record(&spec)).await
     }
 
-    /// Starts or joins the build of a spec, unless what is known already answers the wish.
+    /// Starts or joins the build of a spec and asks the voters for their word, unless what is known already answers the
+    /// wish. No progress is told if this node has nothing to build.
+    ///
+    /// A wish with the priority of a voter came from one: it is not passed on, or wants would go in circles.
     ///
     /// # Errors
     /// The answer, or that the queue is full.
-    pub async fn ask(&self, spec: &Spec, priority: Priority) -> Result<watch::Receiver<Progress>, Answer> {
-        match self.view(spec).await?.answer() {
-            Some(answer) => Err(answer),
-            None => self.submit(spec, priority),
+    pub async fn ask(&self, spec: &Spec, priority: Priority) -> Result<Option<watch::Receiver<Progress>>, Answer> {
+        let view = self.view(spec).await?;
+        if let Some(answer) = view.answer() {
+            return Err(answer);
         }
+        if priority == Priority::Person {
+            for want in &self.inner.wants {
+                // A full channel drops it: whoever still waits asks again.
+                let _ = want.try_send(spec.clone());
+            }
+        }
+        if view.words.iter().any(|word| word.voter.own) {
+            return Ok(None);
+        }
+        self.submit(spec, priority)
     }
 
     /// Forgets what this node found about a spec it could not build, and builds it again.
     ///
     /// # Errors
     /// The answer, if there is a record; or that the queue is full.
-    pub async fn retry(&self, spec: &Spec) -> Result<watch::Receiver<Progress>, Answer> {
+    pub async fn retry(&self, spec: &Spec) -> Result<(), Answer> {
         if let Some(row) = self.known(spec).await? {
             return Err(Answer::Record(Box::new(row)));
         }
         self.inner.absent.invalidate(spec);
         let forget = spec.clone();
         self.inner.store.write(move |tx| tx.clear_trouble(&forget)).await?;
-        self.submit(spec, Priority::Person)
+        self.submit(spec, Priority::Person).map(drop)
     }
 
     /// The record of a spec, building it if need be, after at most `wait`.
@@ -153,11 +262,26 @@ impl Tally {
 
     async fn wait(&self, spec: &Spec, wait: Duration) -> Result<Answer, Answer> {
         let deadline = Instant::now() + wait;
-        let progress = self.ask(spec, Priority::Person).await?;
-        self.finished(progress, deadline).await;
-        // The truth is in the store, whatever woke us.
-        let view = self.view(spec).await?;
-        Ok(view.answer().unwrap_or_else(|| view.waiting()))
+        let mut news = self.news();
+        let mut progress = self.ask(spec, Priority::Person).await?;
+        loop {
+            news.mark_unchanged();
+            // The truth is in the store, whatever woke us.
+            let view = self.view(spec).await?;
+            if let Some(answer) = view.answer() {
+                return Ok(answer);
+            }
+            let woken = async {
+                tokio::select! {
+                    () = ended(&mut progress) => {}
+                    // All that wait are woken by all that happens, so they look at most so often.
+                    _ = news.changed() => tokio::time::sleep(LOOK).await,
+                }
+            };
+            if tokio::time::timeout_at(deadline.into(), woken).await.is_err() {
+                return Ok(view.waiting());
+            }
+        }
     }
 
     /// The binary of a record, built again if it was evicted, after at most `wait`.
@@ -170,8 +294,11 @@ impl Tally {
             return Ok(stored);
         }
         let deadline = Instant::now() + wait;
-        let progress = self.submit(&row.record.spec, Priority::Person)?;
-        self.finished(progress, deadline).await;
+        let mut progress = self.submit(&row.record.spec, Priority::Person)?;
+        if progress.is_some() {
+            // Out of time: the store tells what is so.
+            let _ = tokio::time::timeout_at(deadline.into(), ended(&mut progress)).await;
+        }
         match self.inner.binaries.find(&sum).await? {
             Some(stored) => Ok(stored),
             None => Err(Answer::waiting_for(
@@ -181,17 +308,14 @@ impl Tally {
         }
     }
 
-    fn submit(&self, spec: &Spec, priority: Priority) -> Result<watch::Receiver<Progress>, Answer> {
-        match self.inner.builder.submit(spec, priority) {
-            Ok(ticket) => Ok(ticket.progress),
+    fn submit(&self, spec: &Spec, priority: Priority) -> Result<Option<watch::Receiver<Progress>>, Answer> {
+        let Some(builder) = &self.inner.builder else {
+            return Ok(None);
+        };
+        match builder.submit(spec, priority) {
+            Ok(ticket) => Ok(Some(ticket.progress)),
             Err(full) => Err(Answer::Busy(full.to_string())),
         }
-    }
-
-    async fn finished(&self, mut progress: watch::Receiver<Progress>, deadline: Instant) {
-        let done = progress.wait_for(|progress| matches!(progress, Progress::Done));
-        // Out of time, or the builder is gone because the node stops: the store tells what is so.
-        let _ = tokio::time::timeout_at(deadline.into(), done).await;
     }
 
     #[instrument(skip_all, fields(spec = %report.spec))]
@@ -202,8 +326,16 @@ impl Tally {
             Outcome::NotFound { ref detail } => {
                 info!(detail, "no such thing");
                 inner.absent.insert(spec.clone(), detail.clone());
+                let asked = spec.clone();
                 // A rebuild of something that has a word keeps it: what was found, was found.
-                inner.store.write(move |tx| tx.clear_trouble(&spec)).await?;
+                let due = inner.store.write(move |tx| {
+                    tx.clear_trouble(&asked)?;
+                    tx.spec_id(&asked)?.map_or(Ok(false), |id| tx.is_due(id))
+                });
+                if due.await? {
+                    // A voter has built it, so our module proxy may only lag behind.
+                    self.note_trouble(spec, detail.clone()).await?;
+                }
             }
             Outcome::Temporary { ref detail } => {
                 warn!(detail, "not built for now");
@@ -221,6 +353,7 @@ impl Tally {
         }
         // Whoever waits reads the store, so they are woken only now.
         drop(report.finished);
+        self.tell_news();
         Ok(())
     }
 
@@ -243,7 +376,11 @@ impl Tally {
             log_gz: report.log_gz.clone(),
         };
         let inner = self.inner.clone();
-        let settled = self.inner.store.write(move |tx| settle::settle(tx, &inner.own, &inner.voters, &found)).await?;
+        let settled = self.inner.store.write(move |tx| {
+            let own = inner.own.as_ref().context("a node that does not vote has built something")?;
+            settle::settle(tx, own, &inner.voters, &found)
+        });
+        let settled = settled.await?;
         match settled {
             Settled::Accepted(number) => info!(number, "accepted"),
             Settled::Known(number) => info!(number, "built again, as recorded"),
@@ -285,9 +422,27 @@ impl Tally {
             };
             // A full queue loses nothing: the row stays, and is due again at the next look.
             if self.submit(&spec, Priority::Watch).is_err() {
-                break;
+                return Ok(());
+            }
+        }
+        for spec in self.inner.store.read(|reader| reader.due(RETRY_BATCH)).await? {
+            let Ok(spec) = spec.parse() else {
+                continue;
+            };
+            if self.submit(&spec, Priority::Voter).is_err() {
+                return Ok(());
             }
         }
         Ok(())
     }
+}
+
+/// Waits for the end of a build; for ever if there is none.
+async fn ended(progress: &mut Option<watch::Receiver<Progress>>) {
+    match progress {
+        // An end of the channel is one too: the builder is gone because the node stops.
+        Some(receiver) => drop(receiver.wait_for(|progress| matches!(progress, Progress::Done)).await),
+        None => std::future::pending().await,
+    }
+    *progress = None;
 }

@@ -56,6 +56,7 @@ use crate::goproxy::{Client as Proxy, ModuleCache};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::model::Target;
+use crate::peer::Peers;
 use crate::store::{LogId, Store};
 use crate::tally::Tally;
 use crate::tlog::VerifierKey;
@@ -95,6 +96,8 @@ pub struct Parts {
     pub claims: Log,
     /// The one door through which wishes go.
     pub tally: Tally,
+    /// Who is followed, and how that goes.
+    pub peers: Peers,
     /// Files to serve.
     pub binaries: Binaries,
     /// The queue of builds; none if the node only verifies.

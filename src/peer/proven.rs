@@ -130,4 +130,9 @@ impl Peers {
     pub fn iter(&self) -> impl Iterator<Item = (&Peer, Status)> {
         self.0.iter().map(|(peer, status)| (peer, status.borrow().clone()))
     }
+
+    /// The log that the words of the peer with this verifier key are taken from, once that is known.
+    pub fn log_of(&self, vkey: &str) -> Option<LogId> {
+        self.0.iter().find(|(peer, _)| peer.key.to_string() == vkey)?.1.borrow().log
+    }
 }

@@ -59,7 +59,10 @@ impl Reader<'_> {
     /// Records of all versions, packages and targets of a module, in the order of their specs.
     pub fn records_of(&self, module: &ModulePath, limit: usize) -> anyhow::Result<Neighbours> {
         let sql = format!(
-            "{ROWS} WHERE spec.hash BETWEEN ?1 AND ?2 AND substr(spec.text, 1, length(?3)) = ?3 ORDER BY spec.text LIMIT ?4"
+            "{ROWS} WHERE spec.id IN (
+                 SELECT id FROM spec_recent WHERE hash BETWEEN ?1 AND ?2
+                 UNION ALL SELECT id FROM spec_settled WHERE hash BETWEEN ?1 AND ?2
+             ) AND substr(spec.text, 1, length(?3)) = ?3 ORDER BY spec.text LIMIT ?4"
         );
         let hashes = specs::hashes_of(module.as_str());
         self.records(&sql, params![hashes.start(), hashes.end(), format!("{module}@"), to_sql(limit)])

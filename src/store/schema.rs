@@ -130,6 +130,21 @@ CREATE TABLE toolchain (
 ) STRICT, WITHOUT ROWID;
 ",
     "
+-- The index of specs in two parts, see specs.rs. The hash moves there from the rows.
+CREATE TABLE spec_recent (
+    hash INTEGER NOT NULL,              -- half of the module, half of the whole text
+    id   INTEGER NOT NULL REFERENCES spec (id),
+    PRIMARY KEY (hash, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE spec_settled (
+    hash INTEGER NOT NULL,
+    id   INTEGER NOT NULL REFERENCES spec (id),
+    PRIMARY KEY (hash, id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO spec_settled (hash, id) SELECT hash, id FROM spec ORDER BY hash, id;
+DROP INDEX spec_by_hash;
+ALTER TABLE spec DROP COLUMN hash;
+
 -- In which of its party's logs a word stands.
 ALTER TABLE word ADD COLUMN log INTEGER NOT NULL DEFAULT 1;   -- 0 accepted, 1 claims
 CREATE INDEX word_by_party ON word (party, log, number);

@@ -1,8 +1,11 @@
 //! The specs that anything is known of, found by a short hash.
 //!
-//! The index is of 8 bytes instead of the text: with a million specs it is a fifth of the size, so an append
-//! changes fewer pages. The upper half of the hash is the module's, so that the specs of one module
-//! stand together. Different texts may share a hash; the text decides.
+//! # Performance
+//! Specs come in no order, and an index that is written to in no order is what appending to a large log would cost
+//! most: each commit changes a good part of its pages. So the index is of 8 bytes instead of the text, and new
+//! specs go into a small one first, which is moved into the large one in order once it has [`RECENT`] rows.
+//! The upper half of the hash is the module's, so that the specs of one module stand together.
+//! Different texts may share a hash; the text decides.
 
 use std::ops::RangeInclusive;
 
@@ -11,6 +14,10 @@ use sha2::{Digest, Sha256};
 
 use super::{Reader, Tx};
 use crate::model::Spec;
+
+/// Rows of the small index: with fewer, moving them changes as many pages for less; with more, it takes longer
+/// than anybody who waits for that commit would like.
+const RECENT: i64 = 1 << 16;
 
 /// A spec as rows name it. Looking it up is what a transaction pays most for, so it is done once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +30,11 @@ impl Reader<'_> {
     }
 
     pub(super) fn spec_id_by_text(&self, text: &str) -> anyhow::Result<Option<SpecId>> {
-        let mut query = self.conn.prepare_cached("SELECT id FROM spec WHERE hash = ?1 AND text = ?2")?;
+        let mut query = self.conn.prepare_cached(
+            "SELECT id FROM spec_recent JOIN spec USING (id) WHERE spec_recent.hash = ?1 AND text = ?2
+             UNION ALL
+             SELECT id FROM spec_settled JOIN spec USING (id) WHERE spec_settled.hash = ?1 AND text = ?2 LIMIT 1",
+        )?;
         Ok(query.query_row(params![hash(text), text], |row| row.get(0).map(SpecId)).optional()?)
     }
 }
@@ -35,10 +46,16 @@ impl Tx<'_> {
         if let Some(id) = self.spec_id_by_text(&text)? {
             return Ok(id);
         }
-        self.conn
-            .prepare_cached("INSERT INTO spec (hash, text) VALUES (?1, ?2)")?
-            .execute(params![hash(&text), text])?;
-        Ok(SpecId(self.conn.last_insert_rowid()))
+        self.conn.prepare_cached("INSERT INTO spec (text) VALUES (?1)")?.execute([&text])?;
+        let id = self.conn.last_insert_rowid();
+        self.conn.prepare_cached("INSERT INTO spec_recent (hash, id) VALUES (?1, ?2)")?.execute([hash(&text), id])?;
+        if id % RECENT == 0 {
+            self.conn.execute_batch(
+                "INSERT INTO spec_settled (hash, id) SELECT hash, id FROM spec_recent ORDER BY hash, id;
+                 DELETE FROM spec_recent;",
+            )?;
+        }
+        Ok(SpecId(id))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What is known of a spec, and what that means for whoever asked for it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
-use super::settle::{Voter, standings};
+use super::settle::Voter;
 use crate::model::{Class, Spec};
-use crate::quorum::{self, Verdict, Word};
-use crate::store::{RecordRow, Trouble, WordRow};
+use crate::quorum::{self, Standing, Verdict, Word};
+use crate::store::{LogId, RecordRow, Trouble, WordRow};
 
 /// What the words on a spec come to, for people and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +42,9 @@ impl State {
 pub struct PartyWord {
     /// Who said it.
     pub voter: Voter,
-    /// Its entry in that party's log.
+    /// The log of that party in which it was said.
+    pub log: LogId,
+    /// Its entry there.
     pub number: u64,
     /// What was said.
     pub word: Word,
@@ -65,19 +69,23 @@ pub struct View {
     pub trouble: Option<Trouble>,
     /// Why there is no such module or version, while that is believed.
     pub absent: Option<String>,
+    /// The newest divergence between parties on it, open or resolved.
+    pub divergence: Option<i64>,
+}
+
+/// What the store and the builder have on a spec.
+pub(super) struct Known {
+    pub(super) record: Option<RecordRow>,
+    pub(super) words: Vec<WordRow>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) absent: Option<String>,
+    pub(super) divergence: Option<i64>,
 }
 
 impl View {
-    pub(super) fn new(
-        spec: Spec,
-        record: Option<RecordRow>,
-        words: &[WordRow],
-        trouble: Option<Trouble>,
-        absent: Option<String>,
-        voters: &[Voter],
-    ) -> View {
-        let standings = standings(words, voters);
-        let (state, waiting_for) = match quorum::judge(&spec, &standings) {
+    pub(super) fn new(spec: Spec, known: Known, standings: &BTreeMap<String, Standing>, voters: &[Voter]) -> View {
+        let Known { record, words, trouble, absent, divergence } = known;
+        let (state, waiting_for) = match quorum::judge(&spec, standings) {
             _ if record.is_some() => (State::Accepted, Vec::new()),
             Verdict::Accepted(_) => (State::Waiting, Vec::new()),
             Verdict::Disputed => (State::Disputed, Vec::new()),
@@ -89,10 +97,11 @@ impl View {
             .iter()
             .filter_map(|voter| {
                 let row = words.iter().find(|row| row.vkey == voter.vkey)?;
-                Some(PartyWord { voter: voter.clone(), number: row.number, word: row.word.clone(), at: row.at })
+                let (log, number, word) = (row.log, row.number, row.word.clone());
+                Some(PartyWord { voter: voter.clone(), log, number, word, at: row.at })
             })
             .collect();
-        View { spec, state, record, words, waiting_for, trouble, absent }
+        View { spec, state, record, words, waiting_for, trouble, absent, divergence }
     }
 
     /// The answer to a wish for the record, if what is known is enough for one.
@@ -103,13 +112,8 @@ impl View {
         if self.state == State::Disputed {
             return Some(Answer::Disputed(self.disagreement()));
         }
-        if self.state == State::CannotBuild {
-            let cannot = self.words.iter().find_map(|word| match word.word {
-                Word::CannotBuild(class) => Some((class, word.voter.name.clone(), word.number)),
-                Word::Sum { .. } => None,
-            });
-            let (class, party, number) = cannot?;
-            return Some(Answer::CannotBuild { class, party, number });
+        if let Some(answer) = self.cannot_build() {
+            return Some(answer);
         }
         if let Some(detail) = &self.absent {
             return Some(Answer::Absent(detail.clone()));
@@ -123,9 +127,27 @@ impl View {
         })
     }
 
+    /// Who found that it cannot be built, if nobody else is waited for.
+    fn cannot_build(&self) -> Option<Answer> {
+        let cannot: Vec<&PartyWord> =
+            self.words.iter().filter(|word| matches!(word.word, Word::CannotBuild(_))).collect();
+        let all = self.state == State::CannotBuild
+            || self.state == State::Waiting
+                && !self.waiting_for.is_empty()
+                && self.waiting_for.iter().all(|name| cannot.iter().any(|word| word.voter.name == *name));
+        let word = cannot.first().filter(|_| all)?;
+        let Word::CannotBuild(class) = word.word else {
+            return None;
+        };
+        let (party, log, number) = (word.voter.clone(), word.log, word.number);
+        Some(Answer::CannotBuild { class, party, log, number })
+    }
+
     /// The answer while it is still being worked on.
     pub fn waiting(&self) -> Answer {
-        Answer::waiting_for(self.waiting_for.clone(), "still being built; ask again")
+        let detail =
+            if self.words.is_empty() { "still being built; ask again" } else { "not agreed on yet; ask again" };
+        Answer::waiting_for(self.waiting_for.clone(), detail)
     }
 
     fn disagreement(&self) -> String {
@@ -137,7 +159,11 @@ impl View {
                 Word::CannotBuild(_) => None,
             })
             .collect();
-        format!("the voters disagree: {}", said.join(", "))
+        let mut text = format!("the voters disagree: {}", said.join(", "));
+        if let Some(id) = self.divergence {
+            text.push_str(&format!("; see /divergences/{id}"));
+        }
+        text
     }
 }
 
@@ -153,8 +179,10 @@ pub enum Answer {
         /// Why.
         class: Class,
         /// Who found so.
-        party: String,
-        /// In which entry of that party's log.
+        party: Voter,
+        /// In which of its logs.
+        log: LogId,
+        /// In which entry there.
         number: u64,
     },
     /// There is no such module or version.

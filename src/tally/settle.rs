@@ -1,4 +1,7 @@
-//! What happens to one finding of this node: word, judgement, record, in one transaction.
+//! What happens to one word: stored, compared with all others, judged, recorded, in one transaction.
+//!
+//! The same for a finding of this node and for an entry of a peer's log that was proven. A divergence is stored in
+//! the transaction that stores the word, so nothing can be told of it before.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +10,7 @@ use jiff::Timestamp;
 use crate::log;
 use crate::model::{Claim, Spec};
 use crate::quorum::{self, Standing, Verdict, Word};
-use crate::store::{BinaryRow, LogId, RecordRow, SpecId, Tx, WordRow};
+use crate::store::{BinaryRow, LogId, RecordRow, SaidRow, SpecId, Tx, WordRow};
 
 /// A party whose word is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +19,8 @@ pub struct Voter {
     pub name: String,
     /// Its whole verifier key.
     pub vkey: String,
-    /// Where its word comes from: `self`, `claims` or `log`.
-    pub source: &'static str,
+    /// Whether it is this node.
+    pub own: bool,
 }
 
 /// A finding of this node, and what came with it.
@@ -30,14 +33,14 @@ pub struct Found {
     pub log_gz: Vec<u8>,
 }
 
-/// What a finding came to.
+/// What a word came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Settled {
     /// All voters agree: there is a record now.
     Accepted(u64),
-    /// There was a record already, and the finding agrees with it or names no sum.
+    /// There was a record already, and the word agrees with it or names no sum.
     Known(u64),
-    /// There was a record already, and the finding names another sum. The record stands.
+    /// There was a record already, and the word names another sum. The record stands.
     Contradicts(u64),
     /// Others have to speak first.
     Waiting(Vec<String>),
@@ -55,42 +58,84 @@ pub enum Settled {
 /// # Errors
 /// The database failed; nothing of the finding remains.
 pub fn settle(tx: &mut Tx<'_>, own: &Voter, voters: &[Voter], found: &Found) -> anyhow::Result<Settled> {
-    let spec = tx.make_spec_id(&found.claim.spec)?;
+    let spec = &found.claim.spec;
+    let id = tx.make_spec_id(spec)?;
     if let Some(binary) = &found.binary {
         tx.put_binary(binary)?;
     }
     if !found.log_gz.is_empty() {
-        tx.put_build_log(spec, &found.log_gz)?;
+        tx.put_build_log(id, &found.log_gz)?;
     }
-    tx.clear_trouble(&found.claim.spec)?;
+    tx.clear_trouble(spec)?;
+    tx.clear_due(id)?;
 
     let word = Word::from(&found.claim.finding);
-    let mut words = tx.words(spec)?;
-    let latest = words.iter_mut().find(|row| row.vkey == own.vkey);
-    if latest.as_ref().is_none_or(|latest| latest.word != word) {
-        let number = log::append_claim(tx, &found.claim)?;
-        let row = WordRow {
+    let words = tx.words(id)?;
+    let latest = words.iter().find(|row| row.vkey == own.vkey);
+    let row = match latest {
+        Some(latest) if latest.word == word => latest.clone(),
+        _ => WordRow {
             vkey: own.vkey.clone(),
             log: LogId::Claims,
-            number,
-            word: word.clone(),
+            number: log::append_claim(tx, &found.claim)?,
+            word,
             at: found.claim.at.as_second(),
-        };
-        tx.put_word(spec, &row)?;
-        match latest {
-            Some(latest) => *latest = row,
-            None => words.push(row),
+        },
+    };
+    let quarantined = tx.quarantined()?;
+    take_word(tx, id, spec, words, &row, &Court { voters, quarantined: &quarantined })
+}
+
+/// Who judges.
+pub(super) struct Court<'a> {
+    /// Whose words are needed.
+    pub(super) voters: &'a [Voter],
+    /// Verifier keys of those that contradicted their own signed log.
+    pub(super) quarantined: &'a [String],
+}
+
+/// Makes `row` the latest word of its party on a spec, notes what differs, and judges. `words` are those so far.
+pub(super) fn take_word(
+    tx: &mut Tx<'_>,
+    id: SpecId,
+    spec: &Spec,
+    mut words: Vec<WordRow>,
+    row: &WordRow,
+    court: &Court<'_>,
+) -> anyhow::Result<Settled> {
+    let before = words.iter_mut().find(|before| before.vkey == row.vkey);
+    let is_new = before.as_ref().is_none_or(|before| before.word != row.word);
+    if is_new {
+        tx.put_word(id, row)?;
+        match before {
+            Some(before) => {
+                let before = std::mem::replace(before, row.clone());
+                if let (Some(was), Some(is)) = (said(&before), said(row)) {
+                    diverge(tx, "contradiction", id, &row.vkey, &[was, is])?;
+                }
+            }
+            None => words.push(row.clone()),
         }
     }
-    match tx.record_by_id(spec)? {
-        Some(row) => Ok(beside(&row, &word)),
-        None => judge(tx, spec, &found.claim.spec, &words, voters),
+    let record = tx.record_by_id(id)?;
+    if is_new && let Some(said) = said(row) {
+        compare(tx, id, &said, &words, record.as_ref(), court)?;
+    }
+    match record {
+        Some(record) => Ok(beside(&record, &row.word)),
+        None => judge(tx, id, spec, &words, court),
     }
 }
 
 /// Judges a spec that has no record, from the words as they stand in this transaction.
-fn judge(tx: &mut Tx<'_>, id: SpecId, spec: &Spec, words: &[WordRow], voters: &[Voter]) -> anyhow::Result<Settled> {
-    Ok(match quorum::judge(spec, &standings(words, voters)) {
+pub(super) fn judge(
+    tx: &mut Tx<'_>,
+    id: SpecId,
+    spec: &Spec,
+    words: &[WordRow],
+    court: &Court<'_>,
+) -> anyhow::Result<Settled> {
+    Ok(match quorum::judge(spec, &standings(words, court.voters, court.quarantined)) {
         Verdict::Accepted(accepted) => Settled::Accepted(log::append_record(tx, id, accepted)?),
         Verdict::Waiting(names) => Settled::Waiting(names),
         Verdict::Disputed => Settled::Disputed,
@@ -99,15 +144,65 @@ fn judge(tx: &mut Tx<'_>, id: SpecId, spec: &Spec, words: &[WordRow], voters: &[
 }
 
 /// Where each voter stands, by name.
-pub fn standings(words: &[WordRow], voters: &[Voter]) -> BTreeMap<String, Standing> {
+pub fn standings(words: &[WordRow], voters: &[Voter], quarantined: &[String]) -> BTreeMap<String, Standing> {
     voters
         .iter()
         .map(|voter| {
             let word = words.iter().find(|row| row.vkey == voter.vkey).map(|row| row.word.clone());
-            let standing = Standing { word, quarantined: false };
-            (voter.name.clone(), standing)
+            (voter.name.clone(), Standing { word, quarantined: quarantined.contains(&voter.vkey) })
         })
         .collect()
+}
+
+/// Stores that a new word names another sum than a party or the record, if it does.
+fn compare(
+    tx: &mut Tx<'_>,
+    id: SpecId,
+    new: &SaidRow,
+    words: &[WordRow],
+    record: Option<&RecordRow>,
+    court: &Court<'_>,
+) -> anyhow::Result<()> {
+    let mut all: Vec<SaidRow> = words.iter().filter_map(said).collect();
+    if let Some(row) = record
+        && let Some(own) = court.voters.iter().find(|voter| voter.own)
+        && !all.iter().any(|said| said.vkey == own.vkey && pair(said) == (row.record.size, row.record.sum))
+    {
+        all.push(SaidRow {
+            vkey: own.vkey.clone(),
+            log: LogId::Accepted,
+            number: row.number,
+            size: row.record.size,
+            sum: row.record.sum,
+            at: row.at,
+        });
+    }
+    // What a party said before is told as its contradiction.
+    if all.iter().any(|said| said.vkey != new.vkey && pair(said) != pair(new)) {
+        diverge(tx, "divergence", id, &new.vkey, &all)?;
+    }
+    Ok(())
+}
+
+fn diverge(tx: &mut Tx<'_>, kind: &str, id: SpecId, vkey: &str, words: &[SaidRow]) -> anyhow::Result<()> {
+    let (divergence, _) = tx.see_divergence(kind, Some(id), vkey, None)?;
+    for said in words {
+        tx.add_said(divergence, said)?;
+    }
+    Ok(())
+}
+
+fn said(row: &WordRow) -> Option<SaidRow> {
+    match row.word {
+        Word::Sum { size, sum } => {
+            Some(SaidRow { vkey: row.vkey.clone(), log: row.log, number: row.number, size, sum, at: row.at })
+        }
+        Word::CannotBuild(_) => None,
+    }
+}
+
+fn pair(said: &SaidRow) -> (u64, crate::model::Sum) {
+    (said.size, said.sum)
 }
 
 fn beside(row: &RecordRow, word: &Word) -> Settled {

@@ -11,6 +11,7 @@ use super::paths::{Api, Form};
 use super::{Call, events, fresh, text, tlog};
 use crate::builder::{Progress, RunningBuild, WaitingBuild};
 use crate::model::SpecQuery;
+use crate::peer::Peers;
 use crate::quorum::Word;
 use crate::store::{LogId, RecordRow};
 use crate::tally::{PartyWord, Voter};
@@ -66,14 +67,23 @@ async fn node(call: &Call<'_>) -> Result<Value, Error> {
         "version": env!("CARGO_PKG_VERSION"),
         "size": state.accepted.size().get(),
         "claims": state.claims.size().get(),
-        "voters": state.tally.voters().iter().map(voter).collect::<Vec<_>>(),
+        "voters": state.tally.voters().iter().map(|one| voter(one, &state.peers)).collect::<Vec<_>>(),
         "builder": builder,
         "notes": call.state.notes(),
     }))
 }
 
-fn voter(voter: &Voter) -> Value {
-    json!({"name": voter.name, "vkey": voter.vkey, "source": voter.source})
+fn voter(voter: &Voter, peers: &Peers) -> Value {
+    let source = if voter.own { "self" } else { source_name(peers.log_of(&voter.vkey).unwrap_or(LogId::Claims)) };
+    json!({"name": voter.name, "vkey": voter.vkey, "source": source})
+}
+
+/// The log of a peer that its words are taken from, as the API spells it.
+fn source_name(log: LogId) -> &'static str {
+    match log {
+        LogId::Accepted => "log",
+        LogId::Claims => "claims",
+    }
 }
 
 /// Which part of a list is asked for.
@@ -160,7 +170,7 @@ fn word(word: &PartyWord) -> Value {
     let mut object = json!({
         "party": word.voter.name,
         "vkey": word.voter.vkey,
-        "source": word.voter.source,
+        "source": if word.voter.own { "self" } else { source_name(word.log) },
         "number": word.number,
     });
     match &word.word {

@@ -86,7 +86,8 @@ pub(super) async fn want(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
         }
     };
     let (state, position) = match answer {
-        Ok(progress) => position(&progress.borrow()),
+        Ok(Some(progress)) => position(&progress.borrow()),
+        Ok(None) => ("waiting", None),
         Err(Answer::Record(_)) => ("accepted", None),
         Err(Answer::Disputed(_)) => ("disputed", None),
         Err(Answer::Waiting { .. }) => ("waiting", None),

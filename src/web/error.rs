@@ -190,7 +190,7 @@ impl From<Answer> for Error {
             Answer::Disputed(sentence) => Error::Disputed(sentence),
             Answer::CannotBuild { class, party, .. } => Error::CannotBuild {
                 class: class.to_string(),
-                explanation: format!("{} (found by {party})", class.explain()),
+                explanation: format!("{} (found by {})", class.explain(), party.name),
                 detail: String::new(),
             },
             Answer::Absent(sentence) => Error::NotFound(sentence),

@@ -5,7 +5,6 @@
 //! look. The stream ends with the build, with the node, or after a while; a client comes back by itself.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -20,7 +19,7 @@ use super::error::Error;
 use super::{Call, State, fresh, results};
 use crate::builder::{Phase, Priority, Progress};
 use crate::model::Spec;
-use crate::store::{Published, RecordRow};
+use crate::store::RecordRow;
 use crate::tally::{Answer, View};
 
 /// Silence is broken by a comment this often.
@@ -40,7 +39,7 @@ pub(super) async fn follow(call: &Call<'_>, spec: &Spec) -> Result<Response<Body
     let progress = match (view.answer(), running) {
         (Some(Answer::Record(row)), _) => return Ok(success(&row)),
         (None | Some(Answer::Waiting { .. } | Answer::CannotBuild { .. } | Answer::Absent(_)), Some(progress)) => {
-            progress
+            Some(progress)
         }
         (Some(answer), _) => {
             let error = results::explained(call, spec, answer).await;
@@ -58,8 +57,8 @@ pub(super) async fn follow(call: &Call<'_>, spec: &Spec) -> Result<Response<Body
     let following = Following {
         state: state.clone(),
         spec: spec.clone(),
-        progress: Some(progress),
-        heads: state.accepted.subscribe(),
+        progress,
+        news: state.tally.news(),
         grown: false,
         sent: None,
         ends: Instant::now() + LIFE,
@@ -89,9 +88,9 @@ struct Following {
     spec: Spec,
     /// None once the build has ended and only others are awaited.
     progress: Option<watch::Receiver<Progress>>,
-    /// A record may come of others' words as well.
-    heads: watch::Receiver<Arc<Published>>,
-    /// The log has grown since the last look.
+    /// Others' words may come at any time.
+    news: watch::Receiver<u64>,
+    /// Some have come since the last look.
     grown: bool,
     sent: Option<Value>,
     ends: Instant,
@@ -146,7 +145,7 @@ impl Following {
         };
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
-            Ok(()) = self.heads.changed() => self.grown = true,
+            Ok(()) = self.news.changed() => self.grown = true,
             // An end of the channel is news as well: the build is over.
             changed = progress => if changed.is_err() { self.progress = None },
         }

@@ -132,7 +132,7 @@ async fn build_log(call: &Call<'_>, spec: &Spec) -> anyhow::Result<Option<String
 /// The error for an answer, with the compiler's words if this node found that it cannot be built.
 pub(super) async fn explained(call: &Call<'_>, spec: &Spec, answer: Answer) -> Error {
     let entry = match &answer {
-        Answer::CannotBuild { number, party, .. } if party == call.state.node.key.name() => Some(*number),
+        Answer::CannotBuild { number, party, .. } if party.own => Some(*number),
         _ => None,
     };
     let error = Error::from(answer);

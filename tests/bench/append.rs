@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
     let key = SignerKey::generate("bench.example", [1; 32])?;
     std::fs::write(folder.join("key"), key.to_text().as_bytes())?;
     let store = Store::open(&folder, log::forms(&key), Metrics::new())?;
-    let own = Voter { name: "bench.example".to_owned(), vkey: key.verifier().to_string(), source: "self" };
+    let own = Voter { name: "bench.example".to_owned(), vkey: key.verifier().to_string(), own: true };
     println!("{in_flight} in flight, {} processors", std::thread::available_parallelism()?);
     println!("{:>9} {:>12} {:>12} {:>14}", "records", "a second", "us a record", "us, last slice");
     let start = Instant::now();

@@ -89,18 +89,19 @@ impl World {
         let toolchains = Toolchains::open(data.path(), store.clone(), proxy.clone(), None, range).await.unwrap();
         let builder = builder(data.path(), &toolchains, &modules, &binaries, &metrics).await;
         let vkey = key.verifier().to_string();
-        let own = Voter { name: "test.example".to_owned(), vkey, source: "self" };
+        let own = Voter { name: "test.example".to_owned(), vkey, own: true };
         let mut voters = vec![own.clone()];
         voters.extend(others.iter().map(|name| {
             let vkey = SignerKey::generate(name, [9; 32]).unwrap().verifier().to_string();
-            Voter { name: (*name).to_owned(), vkey, source: "claims" }
+            Voter { name: (*name).to_owned(), vkey, own: false }
         }));
-        let tally = Tally::new(store.clone(), builder.clone(), binaries.clone(), own.clone(), voters.clone());
+        let tally = Tally::new(store.clone(), Some(builder.clone()), binaries.clone(), voters.clone(), Vec::new());
         let state = State::new(Parts {
             accepted: Log::new(&store, LogId::Accepted),
             claims: Log::new(&store, LogId::Claims),
             store,
             tally,
+            peers: crate::peer::Peers::default(),
             binaries,
             builder: Some(builder.clone()),
             modules,
