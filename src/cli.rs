@@ -5,6 +5,7 @@
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod evidence;
 pub mod get;
 pub mod helper;
 pub mod keygen;
@@ -56,6 +57,7 @@ enum Command {
     Sum(sum::Args),
     Keygen(keygen::Args),
     Config(config::Args),
+    Evidence(evidence::Args),
     Toolchain(toolchain::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -82,6 +84,7 @@ impl Cli {
             Command::Sum(args) => sum::run(&args),
             Command::Keygen(args) => keygen::run(&args),
             Command::Config(args) => config::run(&args),
+            Command::Evidence(args) => evidence::run(&args),
             Command::Toolchain(args) => wait(toolchain::run(&args)),
             Command::Completions(args) => completions::run(&args, Cli::command()),
             Command::Man(args) => man::run(&args, Cli::command()),

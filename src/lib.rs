@@ -35,6 +35,7 @@
 //! - [`store`]: one database, one writer thread that commits in groups and signs with each commit.
 //! - [`log`]: the one type of log, used twice; takes `Accepted` and nothing else for the accepted one.
 //! - [`binaries`]: files named by their sum, and which of them go when there are too many.
+//! - [`evidence`]: files that prove offline what somebody signed, and their check.
 //! - [`goproxy`]: a client of module proxies by Go's rules, a cache of checked files, a proxy for each build.
 //! - [`sumdb`]: what the checksum database says of a module, proven by its log.
 //! - [`builder`]: a queue, toolchains, walls, one go command; one spec becomes one outcome.
@@ -63,6 +64,8 @@ pub mod store;
 pub mod log;
 
 pub mod binaries;
+
+pub mod evidence;
 
 // The outside.
 pub mod goproxy;

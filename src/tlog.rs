@@ -39,6 +39,6 @@ pub use merkle::{
     CheckError, Hash, HashError, MAX_SIZE, TreeSize, check_consistency, check_inclusion, leaf_hash, node_hash,
 };
 pub use note::{NOTE_LIMIT_BYTES, Note, NoteError, Signature, open_note, sign_note};
-pub use proof::{FetchedTiles, ProofError, TileReader, consistency_proof, inclusion_proof, tree_hash};
+pub use proof::{FetchedTiles, ProofError, TileReader, consistency_proof, inclusion_proof, partial_tiles, tree_hash};
 pub use tile::{HEIGHT, TILE_WIDTH, Tile, TileKind, parse_hash_tile, parse_hashes, tile_root};
 pub use verify::VerifyingTiles;

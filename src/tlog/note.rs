@@ -113,16 +113,29 @@ pub fn sign_note(text: &str, signers: &[&SignerKey]) -> String {
     note.push_str(text);
     note.push('\n');
     for signer in signers {
-        let mut bytes = [0; 68];
-        bytes[..4].copy_from_slice(&signer.key_id().to_be_bytes());
-        bytes[4..].copy_from_slice(&signer.sign(text.as_bytes()));
-        note.push_str(SIGNATURE_PREFIX);
-        note.push_str(signer.name());
-        note.push(' ');
-        BASE64.encode_append(&bytes, &mut note);
-        note.push('\n');
+        push_signature(&mut note, signer.name(), signer.key_id(), &signer.sign(text.as_bytes()));
     }
     note
+}
+
+impl Note {
+    /// The note with its verified signatures alone, in the one form that base64 should have: what strangers added is
+    /// gone, and so is any choice of whoever passed the note on.
+    pub fn to_message(&self) -> String {
+        let mut note = format!("{}\n", self.text);
+        for Signature { name, key_id, bytes } in &self.signatures {
+            push_signature(&mut note, name, *key_id, bytes);
+        }
+        note
+    }
+}
+
+fn push_signature(note: &mut String, name: &str, key_id: u32, signature: &[u8]) {
+    note.push_str(SIGNATURE_PREFIX);
+    note.push_str(name);
+    note.push(' ');
+    BASE64.encode_append(&[&key_id.to_be_bytes(), signature].concat(), note);
+    note.push('\n');
 }
 
 /// Reads `— name base64(key id || signature)`.
@@ -203,6 +216,23 @@ mod tests {
         for (length, fits) in [(16_000, true), (17_000, false)] {
             let note = sign_note(&format!("{}\n", "x".repeat(length)), &[&signer]);
             assert_eq!(open_note(note.as_bytes(), &[signer.verifier()]).is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn a_note_without_what_strangers_added_is_as_its_signer_made_it() {
+        let signer = SignerKey::generate("up.example", [3; 32]).unwrap();
+        let other = SignerKey::generate("other.example", [4; 32]).unwrap();
+        let known = [signer.verifier()];
+        let note = sign_note("text\n\nmore\n", &[&other, &signer, &signer]);
+        // 68 bytes leave four bits unused in the last character before the padding.
+        let padded = note.rfind("=\n").unwrap();
+        let last = note.as_bytes()[padded - 1];
+        let sloppy = format!("{}{}=\n", &note[..padded - 1], char::from(last + 1));
+        assert_ne!(sloppy, note);
+        for note in [note, sloppy] {
+            let opened = open_note(note.as_bytes(), &known).unwrap();
+            assert_eq!(opened.to_message(), sign_note("text\n\nmore\n", &[&signer]));
         }
     }
 

@@ -129,7 +129,7 @@ pub fn consistency_proof<R: TileReader>(
 
 /// The tiles on the right edge of a tree that are not full, lowest first, and the root that their hashes lead to.
 /// There is one for each digit of the size, to base 256, that is not 0.
-pub(super) fn partial_tiles(size: TreeSize) -> impl Iterator<Item = Tile> {
+pub fn partial_tiles(size: TreeSize) -> impl Iterator<Item = Tile> {
     // 2^40 has its only digit at level 5.
     (0..=5).filter_map(move |level: u8| {
         let nodes = size.get() >> (u32::from(level) * u32::from(HEIGHT));

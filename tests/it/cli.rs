@@ -173,7 +173,7 @@ fn help_in_all_its_forms() {
     }
     let (code, page, _) = words(program().arg("man"));
     assert!(code == Some(0) && page.starts_with(".ie") || page.contains(".TH"), "{page}");
-    for command in ["serve", "get", "check", "sum", "keygen", "config", "toolchain", "completions", "man"] {
+    for command in ["serve", "get", "check", "sum", "keygen", "config", "evidence", "toolchain", "completions", "man"] {
         let (code, out, _) = words(program().args([command, "--help"]));
         assert!(code == Some(0) && out.contains("Usage: sumpeer"), "{command}: {out}");
         assert!(page.contains(command), "{command} is not in the manual");

@@ -4,6 +4,7 @@ mod builds;
 mod cli;
 mod crash;
 mod disk;
+mod evidence;
 mod get;
 mod limits;
 mod progress;
