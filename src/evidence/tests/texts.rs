@@ -23,6 +23,15 @@ fn what_is_read_is_written_the_same() {
     assert_eq!(later.encode(), divergence().encode(), "times are whole seconds");
 }
 
+/// The example of docs/PROTOCOL.md: files that were handed out stay readable.
+#[test]
+fn the_recorded_file_is_still_what_is_written() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/evidence-fork.json");
+    let recorded = std::fs::read_to_string(path).unwrap();
+    assert_eq!(fork(5, 5).encode(), recorded);
+    assert_eq!(word(recorded.as_bytes()), "proven");
+}
+
 #[test]
 fn members_stand_in_one_order_under_these_names() {
     let file: serde_json::Value = serde_json::from_str(&divergence().encode()).unwrap();
