@@ -231,4 +231,10 @@ fn a_bad_root_is_shown_unless_the_entries_give_it() {
     assert!(error.contains("give the signed root"), "{error}");
     tiles.remove(1);
     assert!(Bundle::bad_root(now(), log.party(600), tiles).is_ok());
+    // The right entries, but not where they were served: a bundle of C2SP does not say where it belongs.
+    let log = Log { sumdb: false, ..log };
+    let mut tiles = log.tiles(&[tile(0, 256), tile(1, 256), tile(2, 88)]);
+    tiles[2].tile.index = 7;
+    let bundle = Bundle::bad_root(now(), log.party(600), tiles).unwrap();
+    assert!(check(bundle.encode().as_bytes(), &[]).contains("not all of its entries"));
 }
