@@ -97,7 +97,7 @@ impl Bundle {
     /// Reads a file, and takes only what [`encode`](Self::encode) gives.
     ///
     /// # Errors
-    /// Says what is wrong with it. Whether a bundle proves anything is another question: [`super::verify`].
+    /// Says what is wrong with it. Whether a bundle proves anything is another question: [`super::verify()`].
     pub fn decode(bytes: &[u8]) -> Result<Bundle, Flaw> {
         let text = json(bytes).map_err(Flaw::Unreadable)?;
         read(text).map_err(Flaw::Tampered)
