@@ -131,7 +131,7 @@ impl LogClient {
             // No position at all would mean "from now on".
             None => ask.url.set_query(Some("from=0")),
         }
-        let answer = self.line.transport.send(ask).await.map_err(Fault::Network)?;
+        let answer = self.line.transport.send(ask).await.map_err(|error| Fault::Network(error.context(path)))?;
         match answer.status {
             StatusCode::OK => {
                 fetch::check_type(path, &answer.headers, "text/event-stream")?;

@@ -81,7 +81,7 @@ impl Line {
     /// The whole body of the answer, or why it is none.
     pub(super) async fn fetch(&self, ask: Ask, wanted: &Wanted) -> Result<Vec<u8>, Fault> {
         let path = ask.url.path().to_owned();
-        let answer = self.transport.send(ask).await.map_err(Fault::Network)?;
+        let answer = self.transport.send(ask).await.map_err(|error| Fault::Network(error.context(path.clone())))?;
         if answer.status != wanted.status {
             return Err(self.refusal(answer).await);
         }
@@ -162,7 +162,7 @@ pub(super) fn shown(text: &str, chars: usize) -> String {
 }
 
 /// `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are a long time.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use proptest::prelude::*;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use tokio::runtime::Runtime;
 
 use super::{Event, Fault, Which, all, entry, head, http, kind, patient, signer};
 use crate::model::canonical_decimal;
-use crate::peer::{EventStream, LogClient};
+use crate::peer::{EventStream, LogClient, fetch};
 
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
@@ -164,6 +165,24 @@ proptest! {
         let (found, fault) = read(&bytes, &lengths);
         let fault = fault.as_ref().map(kind);
         prop_assert_eq!((found, fault), standard(&bytes));
+    }
+
+    #[test]
+    fn no_header_and_no_note_panics(text: String, value in "[ -~]{0,60}", note in "[a-z0-9=\n —+]{0,80}") {
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(RETRY_AFTER, value.clone());
+            headers.insert(CONTENT_TYPE, value.clone());
+            headers.insert(CONTENT_ENCODING, value);
+        }
+        if let Some(pause) = fetch::retry_after(&headers) {
+            prop_assert!((1..=600).contains(&pause.as_secs()));
+        }
+        prop_assert!(fetch::check_type("/x", &headers, "text/plain").is_err());
+        let shown = fetch::shown(&text, 20);
+        prop_assert!(shown.chars().count() <= 20 && !shown.contains(char::is_control));
+        let log = LogClient::new(http(), "http://peer/".parse().unwrap(), Which::Claims, &signer().verifier());
+        prop_assert!(log.check_head(&text).is_err() && log.check_head(&note).is_err());
     }
 
     #[test]

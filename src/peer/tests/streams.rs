@@ -234,6 +234,24 @@ async fn a_stream_that_says_nothing_whole_ends() {
     assert_eq!((events, fault.as_ref().map(kind)), (vec![entry(5, "x")], None));
 }
 
+/// A follower is a task, which may move from thread to thread.
+#[tokio::test]
+async fn what_is_waited_for_can_move_to_another_thread() {
+    fn movable<T: Send>(_: &T) {}
+    let server = Hostile::always(vec![Act::Say(until_close(EVENTS, good().as_bytes()))]).await;
+    let log = log_of(&server, Which::Tlog, patient());
+    movable(&log.head(true));
+    movable(&log.entries(0, 1, true));
+    movable(&log.hashes(0, 0, 1, true));
+    let opening = log.stream(None);
+    movable(&opening);
+    let mut stream = opening.await.unwrap();
+    let next = stream.next();
+    movable(&next);
+    assert_eq!(next.await.unwrap(), Some(good_events().remove(0)));
+    movable(&stream);
+}
+
 #[tokio::test]
 async fn waiting_for_an_event_can_be_interrupted() {
     let server =
