@@ -179,7 +179,8 @@ async fn waiting_has_an_end() {
     }
     // A refusal whose body never ends is a refusal all the same.
     let server = Hostile::always(vec![Act::Say(b"HTTP/1.1 404 No\r\n\r\nno such".to_vec()), Act::Hold]).await;
-    let fault = log_of(&server, Which::Tlog, hasty()).head(false).await.unwrap_err();
+    let timing = crate::peer::Timing { first_byte: Duration::from_secs(3), ..patient() };
+    let fault = log_of(&server, Which::Tlog, timing).head(false).await.unwrap_err();
     assert!(matches!(fault, Fault::Refused { status: 404, .. }), "{fault:?}");
 }
 

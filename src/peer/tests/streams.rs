@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::hostile::{Act, EVENTS, Hostile, until_close};
-use super::{Event, Fault, SignerKey, Which, all, entry, hasty, head, kind, log_of, patient, signer};
+use super::{Event, Fault, SignerKey, Which, all, entry, head, kind, log_of, patient, signer};
 use crate::peer::Timing;
 
 /// A head as a frame, its lines with `end`.
@@ -214,6 +214,7 @@ async fn no_frame_is_longer_than_64_kib() {
 #[tokio::test]
 async fn a_stream_that_says_nothing_whole_ends() {
     let pause = Duration::from_millis(20);
+    let short = Timing { silence: Duration::from_millis(1500), ..patient() };
     let frame = "id: 5\nevent: entry\ndata: x\n\n";
     let endless = format!("id: 6\nevent: entry\ndata: {}", "x".repeat(10_000));
     for (name, act) in [
@@ -223,14 +224,16 @@ async fn a_stream_that_says_nothing_whole_ends() {
         ("comments inside a frame", Act::Drip(format!("id: 6\n{}", ":\n".repeat(10_000)).into(), pause)),
     ] {
         let before = Instant::now();
-        let (_, events, fault) = stream_of(vec![Act::Say(until_close(EVENTS, frame.as_bytes())), act], hasty()).await;
+        let (_, events, fault) = stream_of(vec![Act::Say(until_close(EVENTS, frame.as_bytes())), act], short).await;
         assert_eq!((events, fault.as_ref().map(kind)), (vec![entry(5, "x")], Some("network")), "{name}");
         assert!(before.elapsed() < Duration::from_secs(30), "{name}");
     }
     // Heartbeats keep it, for longer than the silence that would end it.
-    let beats = Act::Drip(":\n\n".repeat(50).into(), pause);
+    let silence = Duration::from_secs(3);
+    let beats = Act::Drip(":\n\n".repeat(40).into(), silence / 80);
     let last = Act::Say(frame.as_bytes().to_vec());
-    let (_, events, fault) = stream_of(vec![Act::Say(until_close(EVENTS, b"")), beats, last], hasty()).await;
+    let timing = Timing { silence, ..patient() };
+    let (_, events, fault) = stream_of(vec![Act::Say(until_close(EVENTS, b"")), beats, last], timing).await;
     assert_eq!((events, fault.as_ref().map(kind)), (vec![entry(5, "x")], None));
 }
 
