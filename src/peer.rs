@@ -20,6 +20,7 @@ mod fetch;
 mod frames;
 mod proven;
 mod transport;
+mod want;
 
 #[cfg(test)]
 mod tests;
@@ -31,3 +32,4 @@ pub use fetch::Timing;
 pub use frames::{Event, EventStream};
 pub use proven::{Entry, Peer, Peers, Program, Proven, Said, State, Status};
 pub use transport::{Answer, Ask, Http, Transport};
+pub use want::Asker;

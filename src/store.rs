@@ -33,6 +33,7 @@ mod writer;
 pub use binaries::BinaryRow;
 pub use caches::{ModuleFile, ToolchainRow};
 pub use divergences::{DivergenceRow, SaidRow};
+pub use due::Unsettled;
 pub use parties::Quarantine;
 pub use records::{Neighbours, RecordRow};
 pub use specs::SpecId;

@@ -4,6 +4,14 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{Reader, SpecId, Tx};
 
+/// A piece of the list of specs that have no record.
+pub struct Unsettled {
+    /// With their texts.
+    pub specs: Vec<(SpecId, String)>,
+    /// Where to go on; `None`: that was all.
+    pub next: Option<i64>,
+}
+
 impl Reader<'_> {
     /// Specs that are due to be built and not in trouble, oldest first.
     ///
@@ -27,11 +35,11 @@ impl Reader<'_> {
         Ok(query.exists([spec.0])?)
     }
 
-    /// The specs from one on that have words and no record, with where to go on; `None`: that was all.
+    /// The specs from one on that have no record, among so many.
     ///
     /// # Errors
     /// The database failed.
-    pub fn unsettled(&self, from: i64, limit: u32) -> anyhow::Result<(Vec<(SpecId, String)>, Option<i64>)> {
+    pub fn unsettled(&self, from: i64, limit: u32) -> anyhow::Result<Unsettled> {
         let mut query = self.conn.prepare_cached(
             "SELECT id, text, EXISTS (SELECT 1 FROM record WHERE record.spec = spec.id) FROM spec
              WHERE id >= ?1 ORDER BY id LIMIT ?2",
@@ -40,7 +48,7 @@ impl Reader<'_> {
         let rows = rows.collect::<Result<Vec<(i64, String, bool)>, _>>()?;
         let next = rows.last().filter(|_| rows.len() == limit as usize).map(|(id, ..)| id + 1);
         let open = rows.into_iter().filter(|(.., settled)| !settled).map(|(id, text, _)| (SpecId(id), text)).collect();
-        Ok((open, next))
+        Ok(Unsettled { specs: open, next })
     }
 
     /// Where judging all specs anew has to go on; `None` if all are judged by these voters.

@@ -10,7 +10,7 @@ use tracing::{info, instrument, warn};
 use super::Tally;
 use super::settle::{Court, Settled, Voter, take_word};
 use crate::peer::{Peer, Proven};
-use crate::store::{Tx, WordRow};
+use crate::store::{Tx, Unsettled, WordRow};
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -99,7 +99,7 @@ impl Taken {
 /// # Errors
 /// The database failed.
 pub(super) fn judge_again(tx: &mut Tx<'_>, voters: &[Voter], from: i64, limit: u32) -> anyhow::Result<Option<i64>> {
-    let (specs, next) = tx.unsettled(from, limit)?;
+    let Unsettled { specs, next } = tx.unsettled(from, limit)?;
     let quarantined = tx.quarantined()?;
     for (id, text) in specs {
         let words = tx.words(id)?;
