@@ -171,6 +171,16 @@ pub enum Mode {
     VerifyOnly,
 }
 
+impl Mode {
+    /// As the file and the API spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Build => "build",
+            Mode::VerifyOnly => "verify-only",
+        }
+    }
+}
+
 /// The walls around a build.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,6 +4,7 @@
 //! a node of some mode lacks is not made here, and no other module asks.
 
 mod key;
+mod peers;
 
 pub use key::{read_key, write_key};
 
@@ -23,18 +24,19 @@ use crate::binaries::Binaries;
 use crate::builder::sandbox::Choice;
 use crate::builder::toolchain::Toolchains;
 use crate::builder::{self, BuildLimits, Builder};
-use crate::config::{self, Config, GoSumDb};
+use crate::config::{self, Config, GoSumDb, Mode};
 use crate::goproxy::{self, ModuleCache, Verify};
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::model::Target;
-use crate::peer::Peers;
+use crate::peer::{self, Transport};
 use crate::store::{LogId, Store};
 use crate::sumdb::{Database, SumDb};
 use crate::tally::{Tally, Voter};
 use crate::tasks::Tasks;
 use crate::web::limits::{self, Limits};
 use crate::web::{self, server};
+use peers::Following;
 
 /// Bytes of module files to keep: enough for the dependencies of some hundred programs.
 const MODULE_CACHE_BYTES: u64 = 10 << 30;
@@ -74,29 +76,35 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let verify = sumdb.clone().map(|sumdb| Arc::new(sumdb) as Arc<dyn Verify>);
     let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
     let toolchains = Toolchains::open(data, store.clone(), proxy.clone(), sumdb, config.go_versions()).await?;
-    let settings = builder::Settings {
-        data: data.clone(),
-        helper: std::env::current_exe().context("cannot find this program")?,
-        sandbox: choice(config.sandbox),
-        max_builds: config.max_builds(),
-        limits: build_limits(&config),
-        // What the node checks against is what builds check against, wherever it was set.
-        gosumdb: Some(gosumdb.to_string()).filter(|name| name != config::DEFAULT_SUMDB),
-    };
-    let parts = builder::Parts {
-        toolchains: toolchains.clone(),
-        modules: modules.clone(),
-        binaries: binaries.clone(),
-        metrics: metrics.clone(),
-    };
-    let (builder, build, reports) = Builder::new(settings, parts, stop.clone()).await?;
+    let transport: Arc<dyn Transport> = Arc::new(peer::Http::new()?);
+    let mut following = Following::new(&config, &key.verifier(), &store, &transport)?;
 
     let mut tasks = Tasks::new(stop.clone());
-    tasks.spawn("builder", build);
-    let own = Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), own: true };
-    let tally = Tally::new(store.clone(), Some(builder.clone()), binaries.clone(), vec![own], Vec::new());
+    let mut voters = std::mem::take(&mut following.voters);
+    let mut built = None;
+    if config.mode == Mode::Build {
+        // What the node checks against is what builds check against, wherever it was set.
+        let gosumdb = Some(gosumdb.to_string()).filter(|name| name != config::DEFAULT_SUMDB);
+        let parts = builder::Parts {
+            toolchains: toolchains.clone(),
+            modules: modules.clone(),
+            binaries: binaries.clone(),
+            metrics: metrics.clone(),
+        };
+        let (builder, build, reports) = Builder::new(build_settings(&config, gosumdb)?, parts, stop.clone()).await?;
+        tasks.spawn("builder", build);
+        voters.insert(0, Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), own: true });
+        built = Some((builder, reports));
+    }
+    let (builder, reports) = built.unzip();
+    let wants = std::mem::take(&mut following.wants);
+    let peers = following.peers.clone();
+    let tally = Tally::new(store.clone(), builder.clone(), binaries.clone(), voters, wants);
+    if let Some(reports) = reports {
+        tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
+    }
     tasks.spawn("judge", tally.clone().judge_again(stop.clone()));
-    tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
+    following.spawn(&tally, &mut tasks, &stop);
     tasks.spawn("binaries", binaries.clone().sweep(stop.clone()));
     let limits = Limits::new(request_limits(&config));
     tasks.spawn("limits", limits.clone().forget(stop.clone()));
@@ -107,21 +115,21 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
 
     let (alive, live) = watch::channel(live(&config));
     tasks.spawn("reload", reload(configs, alive, stop.clone()));
-    let sandbox = builder.sandbox().to_owned();
+    let sandbox = builder.as_ref().map(|builder| builder.sandbox().to_owned());
     let state = web::State::new(web::Parts {
         store,
         accepted,
         claims,
         tally,
-        peers: Peers::default(),
+        peers,
         binaries,
-        builder: Some(builder),
+        builder,
         modules,
         proxy,
         toolchains,
         limits,
         metrics: metrics.clone(),
-        node: web::Node { key: key.verifier(), mode: "build", sandbox: Some(sandbox), host: Target::host() },
+        node: web::Node { key: key.verifier(), mode: config.mode.name(), sandbox, host: Target::host() },
         live,
         stop: stop.clone(),
     });
@@ -200,6 +208,17 @@ async fn count(log: Log, id: LogId, metrics: Metrics, stop: CancellationToken) -
             changed = heads.changed() => changed.context("the log is gone")?,
         }
     }
+}
+
+fn build_settings(config: &Config, gosumdb: Option<String>) -> anyhow::Result<builder::Settings> {
+    Ok(builder::Settings {
+        data: config.data.clone(),
+        helper: std::env::current_exe().context("cannot find this program")?,
+        sandbox: choice(config.sandbox),
+        max_builds: config.max_builds(),
+        limits: build_limits(config),
+        gosumdb,
+    })
 }
 
 fn build_limits(config: &Config) -> BuildLimits {

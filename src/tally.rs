@@ -11,6 +11,8 @@
 mod answer;
 mod peers;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Answer, PartyWord, State, View};
 pub use settle::{Found, Settled, Voter, settle, standings};

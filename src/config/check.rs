@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Acme, Config, Email, Mode, Peer, Period, Size, Tls};
+use super::{Acme, Alerts, Config, Email, Mode, Peer, Period, Size, Tls};
 use crate::tlog::VerifierKey;
 
 /// The smallest memory that the Go linker gets by with.
@@ -68,9 +68,12 @@ impl Config {
     /// What is set and this version of the program cannot do yet, a sentence each.
     pub fn not_yet(&self) -> Vec<String> {
         let set = [
-            (!self.peer.is_empty(), "[[peer]]: this version does not follow peers yet"),
-            (self.mode == Mode::VerifyOnly, "mode: this version cannot be verify-only yet, as it follows no peers"),
-            (self.alerts.is_some(), "[alerts]: this version sends no alerts yet"),
+            (
+                self.alerts
+                    .as_ref()
+                    .is_some_and(|alerts| *alerts != Alerts { peer_silence: alerts.peer_silence, ..Alerts::default() }),
+                "[alerts]: this version sends no alerts yet; only peer-silence can be set",
+            ),
             (self.audit.is_some(), "[audit]: this version audits no peers yet"),
             (self.tls.is_some(), "[tls]: this version serves no TLS yet; put a proxy in front of it"),
             (!self.watch.is_empty(), "watch: this version watches no modules yet"),

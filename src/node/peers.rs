@@ -1,0 +1,118 @@
+//! The tasks around each peer: a follower that proves, the tally that listens to it, and an asker if it votes.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, PeerKind};
+use crate::model::Spec;
+use crate::peer::{Asker, Circle, Follower, Pace, Peer, Peers, Program, Proven, Transport};
+use crate::store::Store;
+use crate::tally::{Tally, Voter};
+use crate::tasks::Tasks;
+use crate::tlog::VerifierKey;
+
+/// Batches of a peer that wait for the writer: one is stored while the next is proven.
+const BATCHES: usize = 2;
+/// Wishes that wait for an asker.
+const WISHES: usize = 1024;
+
+/// The followers of all peers, made and not yet running.
+pub(super) struct Following {
+    /// For whoever shows or asks them.
+    pub(super) peers: Peers,
+    /// Those that vote.
+    pub(super) voters: Vec<Voter>,
+    /// To the askers of those that vote.
+    pub(super) wants: Vec<mpsc::Sender<Spec>>,
+    followers: Vec<(Peer, Follower, mpsc::Receiver<Proven>)>,
+    askers: Vec<(Asker, mpsc::Receiver<Spec>)>,
+}
+
+impl Following {
+    /// Makes the followers that a configuration asks for.
+    ///
+    /// # Errors
+    /// A peer is this node itself, or has no address.
+    pub(super) fn new(
+        config: &Config,
+        own: &VerifierKey,
+        store: &Store,
+        transport: &Arc<dyn Transport>,
+    ) -> anyhow::Result<Following> {
+        config.check_own_key(own).map_err(anyhow::Error::msg)?;
+        let pace = Pace {
+            poll: config.poll_interval.duration(),
+            recheck: config.recheck.iter().map(|pause| pause.duration()).collect(),
+            silence: config.alerts.clone().unwrap_or_default().peer_silence.duration(),
+            ..Pace::default()
+        };
+        let circle = Circle::new(own.clone());
+        let mut following = Following {
+            peers: Peers::default(),
+            voters: Vec::new(),
+            wants: Vec::new(),
+            followers: Vec::new(),
+            askers: Vec::new(),
+        };
+        let mut shown = Vec::new();
+        for peer in peers(config)? {
+            let (batches, proven) = mpsc::channel(BATCHES);
+            let (follower, status) =
+                Follower::new(peer.clone(), transport.clone(), store.clone(), pace.clone(), batches, &circle);
+            if peer.vote {
+                let (want, wants) = mpsc::channel(WISHES);
+                following.wants.push(want);
+                let asker = Asker::new(peer.clone(), transport.clone(), store.clone(), status.clone());
+                following.askers.push((asker, wants));
+                let voter = Voter { name: peer.name.clone(), vkey: peer.key.to_string(), own: false };
+                following.voters.push(voter);
+            }
+            shown.push((peer.clone(), status));
+            following.followers.push((peer, follower, proven));
+        }
+        following.peers = Peers::new(shown);
+        Ok(following)
+    }
+
+    /// Starts all of them.
+    pub(super) fn spawn(self, tally: &Tally, tasks: &mut Tasks, stop: &CancellationToken) {
+        for (peer, follower, proven) in self.followers {
+            tasks.spawn("follow", follower.run(stop.clone()));
+            tasks.spawn("hear", tally.clone().hear(peer, proven, stop.clone()));
+        }
+        for (asker, wants) in self.askers {
+            tasks.spawn("want", asker.run(wants, stop.clone()));
+        }
+    }
+}
+
+/// The peers of a configuration, with what it leaves out filled in.
+fn peers(config: &Config) -> anyhow::Result<Vec<Peer>> {
+    let peer = |peer: &crate::config::Peer| {
+        let key = peer.key.clone().context("a peer has no key")?;
+        let url = match &peer.url {
+            Some(url) => url.clone(),
+            None => format!("https://{}/", key.name())
+                .parse()
+                .with_context(|| format!("peer {}: its key's name is no host; set its url", peer.shown_name()))?,
+        };
+        ensure!(url.has_host(), "peer {}: its address {url} names no host", peer.shown_name());
+        let program = match peer.kind {
+            PeerKind::Auto => None,
+            PeerKind::Sumpeer => Some(Program::Sumpeer),
+            PeerKind::Gobuild => Some(Program::Gobuild),
+        };
+        Ok(Peer {
+            name: peer.shown_name().to_owned(),
+            key,
+            url,
+            program,
+            vote: peer.vote,
+            build_on_claim: peer.build_on_claim.unwrap_or(peer.vote),
+        })
+    };
+    config.peer.iter().map(peer).collect()
+}
