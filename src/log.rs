@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::model::Claim;
 use crate::quorum::Accepted;
-use crate::store::{HeadForm, LogId, Published, Reader, SpecId, Store, TreeForms, Tx};
+use crate::store::{HeadForm, LogId, Published, Reader, SpecId, Store, TreeForms, TreeId, Tx};
 use crate::tlog::{self, Hash, SUMDB_ORIGIN, SignerKey, TileReader, TreeSize};
 
 /// A handle to one of the node's logs, for reading.
@@ -113,23 +113,25 @@ impl Log {
     /// There is no such entry at that size, or the database cannot be read.
     pub async fn inclusion_proof(&self, number: u64, size: TreeSize) -> anyhow::Result<Vec<Hash>> {
         let log = self.id;
-        self.store.read(move |reader| Ok(tlog::inclusion_proof(&mut StoredTiles { reader, log }, size, number)?)).await
+        self.store
+            .read(move |reader| Ok(tlog::inclusion_proof(&mut StoredTiles { reader, tree: log.into() }, size, number)?))
+            .await
     }
 }
 
-/// The tiles of a log as stored.
+/// The tiles of a log as stored: of one of the node's own, or of a peer's as far as it is proven.
 pub struct StoredTiles<'r> {
     /// Where to read.
     pub reader: &'r Reader<'r>,
     /// Of which log.
-    pub log: LogId,
+    pub tree: TreeId,
 }
 
 impl TileReader for StoredTiles<'_> {
     type Error = anyhow::Error;
 
     fn read_tile(&mut self, level: u8, index: u64, width: u16) -> anyhow::Result<Vec<Hash>> {
-        let mut hashes = self.reader.tile_hashes(self.log, level, index)?;
+        let mut hashes = self.reader.tile_hashes(self.tree, level, index)?;
         anyhow::ensure!(
             hashes.len() >= usize::from(width),
             "tile {index} of level {level} has {} hashes instead of {width}",

@@ -1,7 +1,7 @@
 //! Counters and gauges of the node, in OpenMetrics form.
 //!
 //! Labels never carry a spec, a path or anything else that strangers choose: their number is
-//! fixed by this file. Names begin with `sumpeer_`.
+//! fixed by this file, and by how many peers the operator has configured. Names begin with `sumpeer_`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,22 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct Label {
     /// What is counted apart: a log, an outcome, a class of status.
     pub kind: &'static str,
+}
+
+/// The label of one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PeerLabel {
+    /// As the operator calls it.
+    pub peer: String,
+}
+
+/// The label of one peer in one state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PeerState {
+    /// As the operator calls it.
+    pub peer: String,
+    /// What its follower does.
+    pub state: &'static str,
 }
 
 /// What the node counts. Cloning gives another handle to the same numbers.
@@ -47,6 +63,16 @@ pub struct Metrics {
     pub refused: Family<Label, Counter>,
     /// Bytes of binaries kept on disk, compressed.
     pub binary_bytes: Gauge,
+    /// Entries of a peer's log that are proven and stored.
+    pub peer_verified: Family<PeerLabel, Gauge>,
+    /// Entries that its signed head is ahead of those.
+    pub peer_lag: Family<PeerLabel, Gauge>,
+    /// 1 for the state that a peer's follower is in.
+    pub peer_state: Family<PeerState, Gauge>,
+    /// Gaps and repeats in a peer's streams.
+    pub peer_gaps: Family<PeerLabel, Counter>,
+    /// Streams of a peer that ended.
+    pub peer_reconnects: Family<PeerLabel, Counter>,
 }
 
 impl Metrics {
@@ -67,6 +93,11 @@ impl Metrics {
             connections: Gauge::default(),
             refused: Family::default(),
             binary_bytes: Gauge::default(),
+            peer_verified: Family::default(),
+            peer_lag: Family::default(),
+            peer_state: Family::default(),
+            peer_gaps: Family::default(),
+            peer_reconnects: Family::default(),
         };
         registry.register("log_size", "Entries in each log", metrics.log_size.clone());
         registry.register("commits", "Transactions committed", metrics.commits.clone());
@@ -84,6 +115,11 @@ impl Metrics {
             Unit::Bytes,
             metrics.binary_bytes.clone(),
         );
+        registry.register("peer_verified", "Entries of a peer's log that are proven", metrics.peer_verified.clone());
+        registry.register("peer_lag", "Entries that a peer's head is ahead of those", metrics.peer_lag.clone());
+        registry.register("peer_state", "What the follower of a peer does", metrics.peer_state.clone());
+        registry.register("peer_gaps", "Gaps and repeats in a peer's streams", metrics.peer_gaps.clone());
+        registry.register("peer_reconnects", "Streams of a peer that ended", metrics.peer_reconnects.clone());
         Metrics { registry: Arc::new(registry), ..metrics }
     }
 
@@ -102,6 +138,34 @@ impl Metrics {
     pub fn build_ended(&self, kind: &'static str, took: Duration) {
         Metrics::count(&self.builds, kind);
         self.build_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Sets how far a peer's log is proven, and how far its signed head is ahead of that.
+    pub fn set_peer_position(&self, peer: &str, verified: u64, lag: u64) {
+        let gauge = |family: &Family<PeerLabel, Gauge>, value: u64| {
+            let label = PeerLabel { peer: peer.to_owned() };
+            family.get_or_create(&label).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        gauge(&self.peer_verified, verified);
+        gauge(&self.peer_lag, lag);
+    }
+
+    /// Moves a peer from one of the states `all` to `state`.
+    pub fn set_peer_state(&self, peer: &str, all: impl IntoIterator<Item = &'static str>, state: &'static str) {
+        for name in all {
+            let label = PeerState { peer: peer.to_owned(), state: name };
+            self.peer_state.get_or_create(&label).set(i64::from(name == state));
+        }
+    }
+
+    /// Counts a gap or a repeat in a peer's stream.
+    pub fn peer_gap(&self, peer: &str) {
+        self.peer_gaps.get_or_create(&PeerLabel { peer: peer.to_owned() }).inc();
+    }
+
+    /// Counts a peer's stream that ended.
+    pub fn peer_reconnected(&self, peer: &str) {
+        self.peer_reconnects.get_or_create(&PeerLabel { peer: peer.to_owned() }).inc();
     }
 
     /// All numbers as OpenMetrics text.
@@ -127,10 +191,16 @@ mod tests {
         let metrics = Metrics::new();
         metrics.set_log_size("accepted", 7);
         metrics.build_ended("built", Duration::from_secs(3));
+        metrics.set_peer_position("a", 5, 2);
+        metrics.set_peer_state("a", ["backoff", "polling"], "polling");
+        metrics.peer_gap("a");
         let text = metrics.to_text();
         assert!(text.contains("sumpeer_log_size{kind=\"accepted\"} 7"), "{text}");
         assert!(text.contains("sumpeer_builds_total{kind=\"built\"} 1"), "{text}");
         assert!(text.contains("sumpeer_build_seconds_count 1"), "{text}");
+        assert!(text.contains("sumpeer_peer_lag{peer=\"a\"} 2"), "{text}");
+        assert!(text.contains("sumpeer_peer_state{peer=\"a\",state=\"polling\"} 1"), "{text}");
+        assert!(text.contains("sumpeer_peer_gaps_total{peer=\"a\"} 1"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 }

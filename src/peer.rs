@@ -1,24 +1,30 @@
-//! What is asked of one peer over HTTP, and what it may answer.
+//! Peers: what is asked of them over HTTP, what they may answer, and following what their logs prove.
 //!
 //! ```text
-//! follower ──▶ LogClient ── heads, tiles ─────────────▶ fetch ──▶ Transport ──▶ the peer
+//! Follower ──▶ LogClient ── heads, tiles ─────────────▶ fetch ──▶ Transport ──▶ the peer
 //!                 └── stream ──▶ frames ──▶ blocks ───────────────────┘
 //! tally    ──▶ NodeClient ── node, peers, want, lookup ──▶ fetch
 //! ```
 //!
-//! Out of scope: what was heard before. This room compares no head with another, hashes no entry, keeps no cursor and
-//! never tries again; it says what one answer is, or which [`Fault`] it has.
+//! Two floors. Below, the clients: they compare no head with another, hash no entry, keep no cursor and never try again;
+//! they say what one answer is, or which [`Fault`] it has. Above, the [`Follower`]: it remembers, compares, comes back,
+//! and lets out only what is [`Proven`]. The [`Circle`] is where followers of one node tell each other what they saw.
+//! Out of scope: what words mean together ([`crate::quorum`]), and storing them ([`crate::tally`]).
 //!
 //! Invariants: a [`SignedHead`] was signed by the peer's key; every answer has a limit of bytes and of time, counted
-//! while it is read; no redirect is followed; nothing that a peer says makes this room panic.
+//! while it is read; no redirect is followed; nothing that a peer says makes this room panic; a word that leaves it is
+//! proven.
 
 mod ask;
 mod blocks;
+mod circle;
 mod client;
 mod fault;
 mod fetch;
+mod follow;
 mod frames;
 mod proven;
+mod ring;
 mod transport;
 mod want;
 
@@ -26,10 +32,13 @@ mod want;
 mod tests;
 
 pub use ask::{Contact, Mode, NodeClient, NodeInfo, ShownHead, ShownRecord, VoterInfo, WantState};
+pub use circle::Circle;
 pub use client::{LogClient, SignedHead, Which};
 pub use fault::Fault;
 pub use fetch::Timing;
+pub use follow::{Follower, Pace};
 pub use frames::{Event, EventStream};
 pub use proven::{Entry, Peer, Peers, Program, Proven, Said, State, Status};
+pub use ring::{Waits, ring};
 pub use transport::{Answer, Ask, Http, Transport};
 pub use want::Asker;

@@ -89,6 +89,23 @@ pub enum State {
     Quarantined,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [State; 5] =
+        [State::Backoff, State::Following, State::Polling, State::CatchingUp, State::Quarantined];
+
+    /// As the API and metrics call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Backoff => "backoff",
+            State::Following => "following",
+            State::Polling => "polling",
+            State::CatchingUp => "catching-up",
+            State::Quarantined => "quarantined",
+        }
+    }
+}
+
 /// All that is known of a peer at the moment, for people and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {

@@ -1,0 +1,1 @@
+//! Peers that lie, lag and break off: a whole peer in memory, and what a follower makes of it.
