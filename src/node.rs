@@ -77,7 +77,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
     let toolchains = Toolchains::open(data, store.clone(), proxy.clone(), sumdb, config.go_versions()).await?;
     let transport: Arc<dyn Transport> = Arc::new(peer::Http::new()?);
-    let mut following = Following::new(&config, &key.verifier(), &store, &transport)?;
+    let mut following = Following::new(&config, &key.verifier(), &store, &transport, &metrics)?;
 
     let mut tasks = Tasks::new(stop.clone());
     let mut voters = std::mem::take(&mut following.voters);

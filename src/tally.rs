@@ -74,6 +74,8 @@ struct Inner {
     news: watch::Sender<u64>,
     /// All specs are to be judged anew.
     again: Notify,
+    /// Why nothing may be signed any more, once that is so.
+    frozen: watch::Sender<Option<String>>,
     /// Why a spec does not exist, for as long as that is believed.
     absent: Cache<Spec, String>,
 }
@@ -89,8 +91,9 @@ impl Tally {
     ) -> Tally {
         let absent = Cache::builder().max_capacity(ABSENT_SPECS).time_to_live(ABSENT_FOR).build();
         let own = voters.iter().find(|voter| voter.own).cloned();
-        let (news, again) = (watch::Sender::new(0), Notify::new());
-        Tally { inner: Arc::new(Inner { store, builder, binaries, own, voters, wants, news, again, absent }) }
+        let (news, again, frozen) = (watch::Sender::new(0), Notify::new(), watch::Sender::new(None));
+        let inner = Inner { store, builder, binaries, own, voters, wants, news, again, frozen, absent };
+        Tally { inner: Arc::new(inner) }
     }
 
     /// Whose words are needed.

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, PeerKind};
+use crate::metrics::Metrics;
 use crate::model::Spec;
 use crate::peer::{Asker, Circle, Follower, Pace, Peer, Peers, Program, Proven, Transport};
 use crate::store::Store;
@@ -41,6 +42,7 @@ impl Following {
         own: &VerifierKey,
         store: &Store,
         transport: &Arc<dyn Transport>,
+        metrics: &Metrics,
     ) -> anyhow::Result<Following> {
         config.check_own_key(own).map_err(anyhow::Error::msg)?;
         let pace = Pace {
@@ -49,7 +51,7 @@ impl Following {
             silence: config.alerts.clone().unwrap_or_default().peer_silence.duration(),
             ..Pace::default()
         };
-        let circle = Circle::new(own.clone());
+        let circle = Circle::new(own.clone(), store.clone(), metrics.clone());
         let mut following = Following {
             peers: Peers::default(),
             voters: Vec::new(),
