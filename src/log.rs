@@ -92,6 +92,17 @@ impl Log {
         self.store.read(move |reader| reader.entries(id, first, end)).await
     }
 
+    /// The same, but it stops after the entry with which the texts have `enough_bytes` or more: at least one entry,
+    /// if there is one.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn entries_within(&self, first: u64, end: u64, enough_bytes: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+        let id = self.id;
+        let end = end.min(self.size().get());
+        self.store.read(move |reader| reader.entries_within(id, first, end, enough_bytes)).await
+    }
+
     /// The first `width` hashes of a tile, 32 bytes each; `None` if there are not so many.
     ///
     /// # Errors

@@ -59,8 +59,12 @@ pub struct Metrics {
     pub requests: Family<Label, Counter>,
     /// Connections open now.
     pub connections: Gauge,
-    /// Requests refused by a limit (`connections`, `requests`, `builds`).
+    /// Requests refused by a limit (`connections`, `requests`, `builds`, `streams`).
     pub refused: Family<Label, Counter>,
+    /// Streams of a log that are open now (`accepted`, `claims`).
+    pub streams: Family<Label, Gauge>,
+    /// Streams asked for from beyond the end of a log (`accepted`, `claims`): the client has seen more than there is.
+    pub ahead: Family<Label, Counter>,
     /// Bytes of binaries kept on disk, compressed.
     pub binary_bytes: Gauge,
     /// Entries of a peer's log that are proven and stored.
@@ -92,6 +96,8 @@ impl Metrics {
             requests: Family::default(),
             connections: Gauge::default(),
             refused: Family::default(),
+            streams: Family::default(),
+            ahead: Family::default(),
             binary_bytes: Gauge::default(),
             peer_verified: Family::default(),
             peer_lag: Family::default(),
@@ -109,6 +115,8 @@ impl Metrics {
         registry.register("requests", "Requests by class of status", metrics.requests.clone());
         registry.register("connections", "Connections open now", metrics.connections.clone());
         registry.register("refused", "Requests refused by a limit", metrics.refused.clone());
+        registry.register("streams", "Streams of a log open now", metrics.streams.clone());
+        registry.register("streams_ahead", "Streams asked for from beyond a log's end", metrics.ahead.clone());
         registry.register_with_unit(
             "binaries",
             "Binaries kept on disk, compressed",

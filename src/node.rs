@@ -35,6 +35,7 @@ use crate::sumdb::{Database, SumDb};
 use crate::tally::{Tally, Voter};
 use crate::tasks::Tasks;
 use crate::web::limits::{self, Limits};
+use crate::web::stream::{Pace, Streams};
 use crate::web::{self, server};
 use peers::Following;
 
@@ -128,6 +129,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
         proxy,
         toolchains,
         limits,
+        streams: Streams::new(Pace { max_age: config.stream_max_age.duration(), ..Pace::default() }),
         metrics: metrics.clone(),
         node: web::Node { key: key.verifier(), mode: config.mode.name(), sandbox, host: Target::host() },
         live,
@@ -236,6 +238,8 @@ fn request_limits(config: &Config) -> limits::Settings {
     limits::Settings {
         requests_per_second: limits.requests_per_second,
         build_starts_per_hour: limits.build_starts_per_hour,
+        max_streams: limits.max_streams,
+        max_streams_per_subnet: limits.max_streams_per_subnet,
         exempt: limits.exempt.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
     }

@@ -28,6 +28,7 @@ mod range;
 mod resolve;
 mod results;
 pub mod server;
+pub mod stream;
 mod tlog;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -65,6 +66,7 @@ use error::Error;
 use limits::Limits;
 use paths::{Api, BuildStep, Route};
 use resolve::Resolver;
+use stream::Streams;
 
 /// The type of plain text, as the go command's own servers spell it.
 const TEXT: &str = "text/plain; charset=UTF-8";
@@ -110,6 +112,8 @@ pub struct Parts {
     pub proxy: Proxy,
     /// How much one subnet may ask for.
     pub limits: Limits,
+    /// What all open streams share.
+    pub streams: Streams,
     /// Counters.
     pub metrics: Metrics,
     /// What the node says of itself.
@@ -247,6 +251,7 @@ async fn answer(state: &State, head: &Head, body: Body) -> Result<Response<Body>
         Route::Asset(name) => call.state.assets().serve(&call, &name),
         Route::Head(log, form) => tlog::head(&call, log, form),
         Route::Tile(log, form, tile) => tlog::tile(&call, log, form, tile).await,
+        Route::Stream(log) => stream::open(&call, log),
         Route::Lookup(query) => tlog::lookup(&call, query).await,
         Route::ClaimLookup(query) => claims::lookup(&call, &query).await,
         Route::ClaimFile { number, gz } => claims::file(&call, number, gz).await,
@@ -274,8 +279,8 @@ Disallow: /*.gz$
 fn check_method(route: &Route, method: &Method) -> Result<(), Error> {
     let (allowed, allow) = match route {
         Route::Want | Route::Build(_, BuildStep::Retry) => (method == Method::POST, "POST"),
-        // A stream without its body would be of no use, and asking for one starts a build.
-        Route::Build(_, BuildStep::Events) => (method == Method::GET, "GET"),
+        // A stream without its body would be of no use, and asking for a build's starts the build.
+        Route::Stream(_) | Route::Build(_, BuildStep::Events) => (method == Method::GET, "GET"),
         _ => (method == Method::GET || method == Method::HEAD, "GET, HEAD"),
     };
     if allowed { Ok(()) } else { Err(Error::Method(allow)) }

@@ -137,13 +137,32 @@ impl Tx<'_> {
 impl Reader<'_> {
     /// The texts of entries `first..end`, in order; fewer if the log ends before.
     pub fn entries(&self, log: LogId, first: u64, end: u64) -> anyhow::Result<Vec<Vec<u8>>> {
+        self.entries_within(log, first, end, usize::MAX)
+    }
+
+    /// The same, but it stops after the entry with which the texts have `enough_bytes` or more.
+    pub fn entries_within(
+        &self,
+        log: LogId,
+        first: u64,
+        end: u64,
+        enough_bytes: usize,
+    ) -> anyhow::Result<Vec<Vec<u8>>> {
         let sql = match log {
             LogId::Accepted => "SELECT text FROM accepted_entry WHERE number >= ?1 AND number < ?2 ORDER BY number",
             LogId::Claims => "SELECT text FROM claims_entry WHERE number >= ?1 AND number < ?2 ORDER BY number",
         };
         let mut query = self.conn.prepare_cached(sql)?;
-        let rows = query.query_map(params![first.cast_signed(), end.cast_signed()], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut rows = query.query(params![first.cast_signed(), end.cast_signed()])?;
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while bytes < enough_bytes
+            && let Some(row) = rows.next()?
+        {
+            let text: Vec<u8> = row.get(0)?;
+            bytes += text.len();
+            entries.push(text);
+        }
+        Ok(entries)
     }
 
     /// How many entries a log has, by its table alone.

@@ -1,14 +1,15 @@
 //! How much one subnet may ask for.
 //!
-//! Two budgets: one for requests, and a much smaller one for what makes this node (and its voters)
-//! build something. Out of scope: connections and timeouts ([`crate::web::server`]).
+//! Two budgets, one for requests and a much smaller one for what makes this node (and its voters)
+//! build something, and places for streams, which are not used up but held. Out of scope: connections and timeouts ([`crate::web::server`]).
 //!
 //! A client is its subnet: an IPv4 /24 or an IPv6 /56, which is what one customer of one provider
 //! gets, so that owning many addresses buys nothing.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -30,7 +31,11 @@ pub struct Settings {
     pub requests_per_second: NonZeroU32,
     /// Builds that one subnet may start in an hour.
     pub build_starts_per_hour: NonZeroU32,
-    /// Networks that neither budget holds for.
+    /// Open streams in all.
+    pub max_streams: NonZeroU32,
+    /// Open streams of one subnet.
+    pub max_streams_per_subnet: NonZeroU32,
+    /// Networks that the limits of a subnet do not hold for.
     pub exempt: Vec<IpNet>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -41,6 +46,8 @@ impl Default for Settings {
         Settings {
             requests_per_second: NonZeroU32::new(50).expect("50 is not 0"),
             build_starts_per_hour: NonZeroU32::new(60).expect("60 is not 0"),
+            max_streams: NonZeroU32::new(10_000).expect("10,000 is not 0"),
+            max_streams_per_subnet: NonZeroU32::new(256).expect("256 is not 0"),
             exempt: loopback(),
             trusted_proxies: Vec::new(),
         }
@@ -60,6 +67,22 @@ struct Inner {
     settings: Settings,
     requests: DefaultKeyedRateLimiter<IpAddr>,
     build_starts: DefaultKeyedRateLimiter<IpAddr>,
+    streams: Mutex<Streams>,
+}
+
+/// Who has how many streams open.
+#[derive(Default)]
+struct Streams {
+    open: u32,
+    /// Only subnets that have some.
+    by_subnet: HashMap<IpAddr, u32>,
+}
+
+/// The right to one open stream; dropping it gives it back.
+pub struct StreamPlace {
+    limits: Limits,
+    /// Whose place it is; none if the limit of subnets does not hold for the client.
+    subnet: Option<IpAddr>,
 }
 
 impl Limits {
@@ -74,6 +97,7 @@ impl Limits {
             settings,
             requests: RateLimiter::keyed(requests),
             build_starts: RateLimiter::keyed(builds),
+            streams: Mutex::default(),
         }))
     }
 
@@ -112,6 +136,30 @@ impl Limits {
         self.take(&self.0.build_starts, client)
     }
 
+    /// Takes a place for a stream; none if all, or all of the client's subnet, are taken.
+    ///
+    /// A proxy that does not say for whom it asks has no limit of its own: all its clients would share it.
+    pub fn stream(&self, client: IpAddr) -> Option<StreamPlace> {
+        let client = client.to_canonical();
+        let Settings { exempt, trusted_proxies, max_streams, max_streams_per_subnet, .. } = &self.0.settings;
+        let free = within(exempt, client) || within(trusted_proxies, client);
+        let subnet = (!free).then(|| subnet(client));
+        let mut streams = self.0.streams();
+        if streams.open >= max_streams.get() {
+            return None;
+        }
+        if let Some(subnet) = subnet {
+            let open = streams.by_subnet.entry(subnet).or_default();
+            // No row is left behind: a limit is at least 1, so a full subnet has one already.
+            if *open >= max_streams_per_subnet.get() {
+                return None;
+            }
+            *open += 1;
+        }
+        streams.open += 1;
+        Some(StreamPlace { limits: self.clone(), subnet })
+    }
+
     fn take(&self, budget: &DefaultKeyedRateLimiter<IpAddr>, client: IpAddr) -> Result<(), Duration> {
         let client = client.to_canonical();
         if within(&self.0.settings.exempt, client) {
@@ -131,6 +179,28 @@ impl Limits {
             self.0.build_starts.retain_recent();
         }
         Ok(())
+    }
+}
+
+impl Inner {
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        // Only numbers are inside: a panic elsewhere cannot leave them half changed.
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        let mut streams = self.limits.0.streams();
+        streams.open -= 1;
+        if let Some(subnet) = self.subnet
+            && let Some(open) = streams.by_subnet.get_mut(&subnet)
+        {
+            *open -= 1;
+            if *open == 0 {
+                streams.by_subnet.remove(&subnet);
+            }
+        }
     }
 }
 
@@ -155,6 +225,8 @@ mod tests {
         Limits::new(Settings {
             requests_per_second: NonZeroU32::new(1).unwrap(),
             build_starts_per_hour: NonZeroU32::new(2).unwrap(),
+            max_streams: NonZeroU32::new(5).unwrap(),
+            max_streams_per_subnet: NonZeroU32::new(2).unwrap(),
             exempt: loopback(),
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         })
@@ -190,6 +262,23 @@ mod tests {
             limits.request(ip("::1")).unwrap();
             limits.build_start(ip("::ffff:127.0.0.1")).unwrap();
         }
+    }
+
+    #[test]
+    fn places_for_streams_are_given_back() {
+        let limits = limits();
+        let stream = |client: &str| limits.stream(ip(client));
+        let (first, second) = (stream("192.0.2.1").unwrap(), stream("192.0.2.2").unwrap());
+        assert!(stream("::ffff:192.0.2.3").is_none(), "a subnet has two");
+        let other = stream("192.0.3.1").unwrap();
+        drop(first);
+        let third = stream("192.0.2.3").unwrap();
+        // These have no limit of their own, but the one of all.
+        let (exempt, proxy) = (stream("127.0.0.1").unwrap(), stream("10.0.0.1").unwrap());
+        assert!(stream("127.0.0.1").is_none() && stream("192.0.4.1").is_none(), "five are open");
+        drop((second, other, third, exempt, proxy));
+        assert_eq!(limits.0.streams().open, 0);
+        assert!(limits.0.streams().by_subnet.is_empty(), "nobody is remembered");
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(super) enum Route {
     Asset(String),
     Head(LogId, Form),
     Tile(LogId, Form, Tile),
+    /// A log as it grows.
+    Stream(LogId),
     /// The record of a spec, waiting for it.
     Lookup(SpecQuery),
     /// This node's claim on a spec.
@@ -152,6 +154,9 @@ fn tlog(rest: &str) -> Option<Result<Route, Nowhere>> {
     if rest == "latest" {
         return Some(Ok(Route::Head(LogId::Accepted, Form::Sumdb)));
     }
+    if rest == "stream" {
+        return Some(Ok(Route::Stream(LogId::Accepted)));
+    }
     if let Some(key) = rest.strip_prefix("lookup/") {
         return Some(spec(key).map(Route::Lookup));
     }
@@ -169,6 +174,9 @@ fn c2sp(log: LogId, rest: &str) -> Option<Route> {
 fn claims(rest: &str) -> Option<Result<Route, Nowhere>> {
     if rest == "want" {
         return Some(Ok(Route::Want));
+    }
+    if rest == "stream" {
+        return Some(Ok(Route::Stream(LogId::Claims)));
     }
     if let Some(key) = rest.strip_prefix("lookup/") {
         return Some(spec(key).map(Route::ClaimLookup));
@@ -375,7 +383,9 @@ mod tests {
             "/tlog/%zz",
             "/tlog/tile/8/0/000.p/0",
             "/tlog/tile/9/0/000",
-            "/tlog/stream",
+            "/tlog/stream/",
+            "/log/stream",
+            "/claims/stream/0",
             "/log/latest",
             "/claims/file/01",
             "/claims/file/-1",

@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -50,6 +51,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// The address a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct Client(pub SocketAddr);
+
+/// When an answer has to be over, as an extension of the response: it ends by itself before, if it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Until(pub Instant);
 
 /// How long a client may keep a connection busy or idle.
 #[derive(Clone, Copy, Debug)]
@@ -178,7 +183,8 @@ async fn connection(
             let request = Request::from_parts(head, Body::new(body));
             let Ok(response) = app.oneshot(request).await;
             // The connection is busy until the last byte of the body is on its way.
-            Ok::<Response<_>, Infallible>(response.map(|body| busy.until_end_of(body)))
+            let until = response.extensions().get::<Until>().map(|until| until.0);
+            Ok::<Response<_>, Infallible>(response.map(|body| busy.until_end_of(body, until)))
         }
     });
     let builder = builder(executor);

@@ -3,7 +3,7 @@
 //! hyper has one timer for both an idle connection and half a head; we promise different times for
 //! the two. So the socket itself keeps the time: hyper reads from it whenever it waits for the
 //! client, and a read that waits too long fails, which ends the connection.
-//! While a request is being answered no timer runs here.
+//! While a request is being answered no timer runs here, but for an answer that must be over at a given time.
 
 use std::io;
 use std::pin::Pin;
@@ -36,14 +36,16 @@ struct Now {
     in_head: bool,
     /// HTTP/2 sends frames of its own between requests: they are no half heads.
     http2: bool,
+    /// When the answers end that have to, whether they are read or not.
+    ends: Vec<Instant>,
     /// Who waits in a read while requests are in flight: its timer starts when they end.
     reader: Option<Waker>,
 }
 
 impl Activity {
     pub(super) fn new(timeouts: Timeouts) -> Activity {
-        let now =
-            Now { in_flight: 0, deadline: Instant::now() + timeouts.head, in_head: false, http2: false, reader: None };
+        let deadline = Instant::now() + timeouts.head;
+        let now = Now { in_flight: 0, deadline, in_head: false, http2: false, ends: Vec::new(), reader: None };
         Activity { timeouts, now: Arc::new(Mutex::new(now)) }
     }
 
@@ -53,7 +55,7 @@ impl Activity {
         now.in_flight += 1;
         now.in_head = false;
         now.http2 = version == Version::HTTP_2;
-        Busy(self.clone())
+        Busy { activity: self.clone(), until: None }
     }
 
     fn bytes_came(&self) {
@@ -70,13 +72,16 @@ impl Activity {
     }
 
     /// The deadline of the read that waits now, or none: then the reader is woken once there is one.
+    ///
+    /// While a request is answered it is the end of an answer that must have one: a reader that takes a byte a minute
+    /// would otherwise keep its stream for ever, because nobody asks a stream for more that is not taken.
     fn deadline(&self, cx: &mut Context<'_>) -> Option<Instant> {
         let mut now = self.lock();
         if now.in_flight == 0 {
             return Some(now.deadline);
         }
         now.reader = Some(cx.waker().clone());
-        None
+        now.ends.iter().min().copied()
     }
 
     fn lock(&self) -> MutexGuard<'_, Now> {
@@ -86,20 +91,40 @@ impl Activity {
 }
 
 /// A request that is being answered.
-pub(super) struct Busy(Activity);
+pub(super) struct Busy {
+    activity: Activity,
+    /// When the answer has to be over.
+    until: Option<Instant>,
+}
 
 impl Busy {
-    /// Ties the end of being busy to the end of a body.
-    pub(super) fn until_end_of(self, body: Body) -> BusyBody {
+    /// Ties the end of being busy to the end of a body, which is cut off at `until`.
+    pub(super) fn until_end_of(mut self, body: Body, until: Option<Instant>) -> BusyBody {
+        if let Some(until) = until {
+            self.until = Some(until);
+            let mut now = self.activity.lock();
+            now.ends.push(until);
+            let reader = now.reader.take();
+            drop(now);
+            // It has to set an alarm.
+            if let Some(reader) = reader {
+                reader.wake();
+            }
+        }
         BusyBody { body, _busy: self }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let mut now = self.0.lock();
+        let mut now = self.activity.lock();
         now.in_flight -= 1;
-        now.deadline = Instant::now() + self.0.timeouts.idle;
+        now.deadline = Instant::now() + self.activity.timeouts.idle;
+        if let Some(until) = self.until
+            && let Some(place) = now.ends.iter().position(|end| *end == until)
+        {
+            now.ends.swap_remove(place);
+        }
         let reader = now.reader.take();
         drop(now);
         if let Some(reader) = reader {
@@ -156,7 +181,10 @@ impl Watched {
             ready!(alarm.as_mut().poll(cx));
             // The end of a request may have moved the deadline meanwhile.
             if self.activity.deadline(cx) == Some(deadline) {
-                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client sent nothing for too long"));
+                return Poll::Ready(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client sent nothing, or did not take its answer, for too long",
+                ));
             }
         }
     }

@@ -29,7 +29,8 @@ use crate::model::{Claim, Class, Finding, Spec, Sum, Target};
 use crate::store::{LogId, Store};
 use crate::tally::{Found, Settled, Tally, Voter, settle};
 use crate::tlog::SignerKey;
-use crate::web::limits::{Limits, Settings, loopback};
+use crate::web::limits::{Limits, Settings};
+use crate::web::stream::{Pace, Streams};
 use crate::web::{Node, Parts, State, admin, router};
 
 pub(super) const SPEC: &str = "filippo.io/age@v1.2.1/cmd/age/linux-amd64-go1.27.1/";
@@ -78,6 +79,11 @@ impl World {
     }
 
     pub(super) async fn made(others: &[&str], builds_per_hour: u32) -> World {
+        let build_starts_per_hour = NonZeroU32::new(builds_per_hour).unwrap();
+        World::with(others, Settings { build_starts_per_hour, ..Settings::default() }, Pace::default()).await
+    }
+
+    pub(super) async fn with(others: &[&str], limits: Settings, pace: Pace) -> World {
         let data = tempfile::tempdir().unwrap();
         let key = SignerKey::generate("test.example", [7; 32]).unwrap();
         let metrics = Metrics::new();
@@ -107,12 +113,8 @@ impl World {
             modules,
             toolchains,
             proxy,
-            limits: Limits::new(Settings {
-                requests_per_second: NonZeroU32::new(10_000).unwrap(),
-                build_starts_per_hour: NonZeroU32::new(builds_per_hour).unwrap(),
-                exempt: loopback(),
-                trusted_proxies: Vec::new(),
-            }),
+            limits: Limits::new(Settings { requests_per_second: NonZeroU32::new(10_000).unwrap(), ..limits }),
+            streams: Streams::new(pace),
             metrics,
             node: Node { key: key.verifier(), mode: "build", sandbox: Some("none".to_owned()), host: Target::host() },
             live: tokio::sync::watch::channel(crate::web::Live {
