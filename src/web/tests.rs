@@ -6,4 +6,5 @@ mod api;
 mod builds;
 mod logs;
 mod pages;
+mod streams;
 mod world;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +136,10 @@ impl World {
         self.app.clone().oneshot(request(Method::GET, path, &[], "")).await.unwrap()
     }
 
+    pub(super) async fn send_open(&self, request: Request) -> Response<Body> {
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+
     pub(super) async fn get(&self, path: &str) -> Answer {
         self.send(request(Method::GET, path, &[], "")).await
     }
@@ -172,25 +177,45 @@ impl World {
         self.found(spec, Finding::CannotBuild { class, detail: detail.to_owned() }, None).await
     }
 
-    async fn found(&self, spec: &str, finding: Finding, binary: Option<crate::store::BinaryRow>) -> Settled {
-        let found = Found {
-            claim: Claim {
-                spec: spec.parse().unwrap(),
-                finding,
-                at: "2026-11-21T09:30:00Z".parse::<Timestamp>().unwrap(),
-                host: "linux/amd64".to_owned(),
-                toolchain: "h1:none".to_owned(),
-                sandbox: "none".to_owned(),
-            },
-            binary,
-            log_gz: gz(b"output <of> the build\n"),
-        };
+    /// This node has built something for each of these numbers, all told in one commit.
+    pub(super) async fn many(&self, numbers: Range<u64>) {
+        let (own, voters) = (self.own.clone(), self.voters.clone());
+        let found: Vec<Found> = numbers
+            .map(|number| {
+                let spec = format!("example.com/many@v1.0.{number}/linux-amd64-go1.27.1/");
+                let sum = Sum::from_bytes([u8::try_from(number % 251).unwrap(); 20]);
+                finding(&spec, Finding::Built { size: number + 1, sum }, None)
+            })
+            .collect();
+        let settled = self.state.store.write(move |tx| {
+            found.iter().map(|found| settle(tx, &own, &voters, found)).collect::<anyhow::Result<Vec<_>>>()
+        });
+        settled.await.unwrap();
+    }
+
+    async fn found(&self, spec: &str, found: Finding, binary: Option<crate::store::BinaryRow>) -> Settled {
+        let found = finding(spec, found, binary);
         let (own, voters) = (self.own.clone(), self.voters.clone());
         self.state.store.write(move |tx| settle(tx, &own, &voters, &found)).await.unwrap()
     }
 
     pub(super) fn is_asked_for(&self, spec: &str) -> bool {
         self.builder.find(&spec.parse::<Spec>().unwrap()).is_some()
+    }
+}
+
+fn finding(spec: &str, finding: Finding, binary: Option<crate::store::BinaryRow>) -> Found {
+    Found {
+        claim: Claim {
+            spec: spec.parse().unwrap(),
+            finding,
+            at: "2026-11-21T09:30:00Z".parse::<Timestamp>().unwrap(),
+            host: "linux/amd64".to_owned(),
+            toolchain: "h1:none".to_owned(),
+            sandbox: "none".to_owned(),
+        },
+        binary,
+        log_gz: gz(b"output <of> the build\n"),
     }
 }
 
