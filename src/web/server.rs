@@ -42,8 +42,8 @@ const HEAD_LIMIT_BYTES: usize = 16 << 10;
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// How long the kernel waits for a reader that takes nothing before it drops the connection.
-/// Neither axum nor hyper ever notice one.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Neither axum nor hyper ever notice one. Within half a minute it is gone.
+const READER_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The pause after an `accept` that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -218,7 +218,7 @@ fn builder(executor: Running) -> auto::Builder<Running> {
 
 fn tune(stream: &TcpStream) -> std::io::Result<()> {
     use rustix::net::sockopt;
-    let timeout = u32::try_from(READER_TIMEOUT.as_millis()).expect("30 s fit 32 bits of ms");
+    let timeout = u32::try_from(READER_TIMEOUT.as_millis()).expect("25 s fit 32 bits of ms");
     stream.set_nodelay(true)?;
     sockopt::set_tcp_user_timeout(stream, timeout)?;
     sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)?;

@@ -10,7 +10,7 @@ use sumpeer::tlog::SignerKey;
 
 /// The one voter of a node with this key.
 pub(crate) fn own(key: &SignerKey) -> Voter {
-    Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), source: "self" }
+    Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), own: true }
 }
 
 /// Appends the findings of these numbers to both logs, so many of them at the same time.

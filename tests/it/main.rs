@@ -7,11 +7,14 @@ mod disk;
 mod evidence;
 mod get;
 mod limits;
+#[path = "../bench/made.rs"]
+mod made;
 mod progress;
 mod proxies;
 mod refusals;
 mod sandbox;
 mod starts;
 mod stop;
+mod streams;
 mod tidy;
 mod world;

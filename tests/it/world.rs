@@ -11,6 +11,7 @@ mod http;
 mod modules;
 mod node;
 mod shared;
+mod sse;
 mod warm;
 
 pub(crate) use heads::{Heads, is_consistent};
@@ -18,6 +19,7 @@ pub(crate) use http::request;
 pub(crate) use modules::{Fault, Module, Modules};
 pub(crate) use node::{Node, Setup, program, words};
 pub(crate) use shared::{Shared, shared};
+pub(crate) use sse::{Frame, Sse};
 pub(crate) use warm::{furnish, furnish_seed, furnish_without};
 
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ struct Running {
     address: SocketAddr,
     stop: CancellationToken,
     done: JoinHandle<anyhow::Result<()>>,
+    metrics: Metrics,
 }
 
 const SHORT: Timeouts =
@@ -36,12 +37,22 @@ async fn start(connections: usize) -> Running {
             get(|| async {
                 std::future::pending::<()>().await;
             }),
+        )
+        .route(
+            "/endless",
+            get(|| async {
+                let more = futures_util::stream::repeat_with(|| Ok::<_, Infallible>(vec![b'x'; 1 << 16]));
+                let mut response = Response::new(Body::from_stream(more));
+                response.extensions_mut().insert(Until(Instant::now() + SHORT.idle));
+                response
+            }),
         );
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = serve(listener, app, Places::new(connections), SHORT, Metrics::new(), stop.clone());
-    Running { address, stop, done: tokio::spawn(serving) }
+    let metrics = Metrics::new();
+    let serving = serve(listener, app, Places::new(connections), SHORT, metrics.clone(), stop.clone());
+    Running { address, stop, done: tokio::spawn(serving), metrics }
 }
 
 /// Sends `text` and reads until the server closes; gives what came and how long it took.
@@ -138,6 +149,20 @@ async fn a_request_without_end_does_not_hold_up_the_stop() {
     server.done.await.unwrap().unwrap();
     let took = started.elapsed();
     assert!(took >= SHORT.stop && took < SHORT.stop * 2, "{took:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_must_end_is_cut_off_though_it_is_hardly_read() {
+    let server = start(10).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let (started, mut byte) = (Instant::now(), [0]);
+    while started.elapsed() < SHORT.idle * 2 / 3 || server.metrics.connections.get() > 0 {
+        stream.read_exact(&mut byte).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        assert!(started.elapsed() < SHORT.idle * 3, "it is still there");
+        assert!(started.elapsed() > SHORT.idle * 2 / 3 || server.metrics.connections.get() == 1, "too early");
+    }
 }
 
 #[tokio::test]

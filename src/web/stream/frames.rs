@@ -110,7 +110,7 @@ fn push(frames: &mut Vec<u8>, id: u64, event: &str, text: &[u8]) {
     frames.extend_from_slice(format!("id: {id}\nevent: {event}\n").as_bytes());
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     for line in text.split(|byte| *byte == b'\n') {
-        frames.extend_from_slice(b"data: ");
+        frames.extend_from_slice(if line.is_empty() { b"data:".as_slice() } else { b"data: " });
         frames.extend_from_slice(line);
         frames.push(b'\n');
     }
@@ -130,7 +130,7 @@ mod tests {
                     data: github.com/mjl-/sherpa v0.6.0 /cmd/sherpaclient linux amd64 go1.27.1 10585484 0mmz \n\n";
         assert_eq!(String::from_utf8(frames).unwrap(), want);
         let note = "go.sum database tree\n42\nEaCF+Wyt\n\n\u{2014} up.example UUsC\n";
-        let want = "id: 41\nevent: head\ndata: go.sum database tree\ndata: 42\ndata: EaCF+Wyt\ndata: \n\
+        let want = "id: 41\nevent: head\ndata: go.sum database tree\ndata: 42\ndata: EaCF+Wyt\ndata:\n\
                     data: \u{2014} up.example UUsC\n\n";
         assert_eq!(head(42, note), want);
     }

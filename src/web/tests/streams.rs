@@ -66,7 +66,8 @@ impl Stream {
         let mut lines = frame.lines();
         let id = lines.next().unwrap().strip_prefix("id: ").unwrap().parse().unwrap();
         let event = lines.next().unwrap().strip_prefix("event: ").unwrap().to_owned();
-        let data: Vec<&str> = lines.map(|line| line.strip_prefix("data: ").unwrap()).collect();
+        let data: Vec<&str> =
+            lines.map(|line| if line == "data:" { "" } else { line.strip_prefix("data: ").unwrap() }).collect();
         Some(Frame::Data { id, event, data: data.join("\n") })
     }
 
