@@ -243,25 +243,26 @@ async fn answer(state: &State, head: &Head, body: Body) -> Result<Response<Body>
     let route = paths::route(path).map_err(|nowhere| nowhere.into_error(paths::audience(path)))?;
     check_method(&route, &head.method)?;
     let call = Call { state, head, client };
+    // Boxed, or every answer, a stream's too, would take the room of the largest.
     match route {
-        Route::Home => pages::home(&call).await,
+        Route::Home => Box::pin(pages::home(&call)).await,
         Route::Robots => Ok(text(ROBOTS)),
         Route::Health => Ok(text("ok\n")),
-        Route::Ready => api::ready(&call).await,
+        Route::Ready => Box::pin(api::ready(&call)).await,
         Route::Asset(name) => call.state.assets().serve(&call, &name),
         Route::Head(log, form) => tlog::head(&call, log, form),
-        Route::Tile(log, form, tile) => tlog::tile(&call, log, form, tile).await,
+        Route::Tile(log, form, tile) => Box::pin(tlog::tile(&call, log, form, tile)).await,
         Route::Stream(log) => stream::open(&call, log),
-        Route::Lookup(query) => tlog::lookup(&call, query).await,
-        Route::ClaimLookup(query) => claims::lookup(&call, &query).await,
-        Route::ClaimFile { number, gz } => claims::file(&call, number, gz).await,
-        Route::Want => claims::want(&call, body).await,
+        Route::Lookup(query) => Box::pin(tlog::lookup(&call, query)).await,
+        Route::ClaimLookup(query) => Box::pin(claims::lookup(&call, &query)).await,
+        Route::ClaimFile { number, gz } => Box::pin(claims::file(&call, number, gz)).await,
+        Route::Want => Box::pin(claims::want(&call, body)).await,
         Route::Api(Api::Description) => openapi::describe(&call),
-        Route::Api(api) => api::serve(&call, api).await,
-        Route::Badge(query) => badge::serve(&call, &query).await,
-        Route::Package(query) => packages::serve(&call, query).await,
-        Route::Build(query, step) => builds::serve(&call, query, step).await,
-        Route::Result(query, sum, step) => results::serve(&call, &query, sum, step).await,
+        Route::Api(api) => Box::pin(api::serve(&call, api)).await,
+        Route::Badge(query) => Box::pin(badge::serve(&call, &query)).await,
+        Route::Package(query) => Box::pin(packages::serve(&call, query)).await,
+        Route::Build(query, step) => Box::pin(builds::serve(&call, query, step)).await,
+        Route::Result(query, sum, step) => Box::pin(results::serve(&call, &query, sum, step)).await,
     }
 }
 

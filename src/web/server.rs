@@ -159,6 +159,8 @@ where
 {
     fn execute(&self, task: F) {
         let kill = self.kill.clone();
+        // Each layer that takes a future by value has room for it twice: some 20 kB an open connection.
+        let task = Box::pin(task);
         self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await.is_some() });
     }
 }
