@@ -101,6 +101,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let wants = std::mem::take(&mut following.wants);
     let peers = following.peers.clone();
     let tally = Tally::new(store.clone(), builder.clone(), binaries.clone(), voters, wants);
+    tally.recall().await?;
     if let Some(reports) = reports {
         tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
     }

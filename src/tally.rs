@@ -8,6 +8,7 @@
 //!
 //! Invariant: nothing waits here while holding anything.
 
+mod again;
 mod answer;
 mod peers;
 mod settle;
@@ -51,8 +52,6 @@ const LOOK: Duration = Duration::from_millis(5);
 const RETRY_TICK: Duration = Duration::from_secs(15);
 /// Builds queued again at one look.
 const RETRY_BATCH: usize = 32;
-/// Specs judged anew in one transaction.
-const JUDGE_BATCH: u32 = 500;
 
 /// A handle. Cloning gives another.
 #[derive(Clone)]
@@ -106,67 +105,8 @@ impl Tally {
         self.inner.news.subscribe()
     }
 
-    fn tell_news(&self) {
+    pub(crate) fn tell_news(&self) {
         self.inner.news.send_modify(|count| *count += 1);
-    }
-
-    /// Judges all specs that have no record anew, whenever who votes or who is believed has changed.
-    ///
-    /// # Errors
-    /// The store failed: the node must stop.
-    pub async fn judge_again(self, stop: CancellationToken) -> anyhow::Result<()> {
-        loop {
-            let voters = peers::fingerprint(&self.inner.voters);
-            let mut next = self.inner.store.read(move |reader| reader.judging(&voters)).await?;
-            while let Some(from) = next {
-                let inner = self.inner.clone();
-                next =
-                    self.inner.store.write(move |tx| peers::judge_again(tx, &inner.voters, from, JUDGE_BATCH)).await?;
-                self.tell_news();
-                if stop.is_cancelled() {
-                    return Ok(());
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = self.inner.again.notified() => {}
-            }
-        }
-    }
-
-    /// Ends the quarantine of a peer and resolves its divergence with the operator's note. False if it is in none.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn release(&self, vkey: String, note: String) -> anyhow::Result<bool> {
-        let voters = peers::fingerprint(&self.inner.voters);
-        let released = self.inner.store.write(move |tx| {
-            let Some(quarantine) = tx.lift_quarantine(&vkey)? else {
-                return Ok(false);
-            };
-            tx.resolve_divergence(quarantine.divergence, &note)?;
-            // Its words may agree again.
-            tx.put_judging(&voters, Some(0))?;
-            Ok(true)
-        });
-        let released = released.await?;
-        self.inner.again.notify_one();
-        Ok(released)
-    }
-
-    /// Resolves a divergence with the operator's note. False if there is no such open one.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn resolve(&self, divergence: i64, note: String) -> anyhow::Result<bool> {
-        let voters = peers::fingerprint(&self.inner.voters);
-        let resolved = self.inner.store.write(move |tx| {
-            tx.put_judging(&voters, Some(0))?;
-            tx.resolve_divergence(divergence, &note)
-        });
-        let resolved = resolved.await?;
-        self.inner.again.notify_one();
-        Ok(resolved)
     }
 
     /// Takes in the reports of builds, and queues again what failed for now, until it is stopped.
@@ -314,6 +254,9 @@ impl Tally {
     }
 
     fn submit(&self, spec: &Spec, priority: Priority) -> Result<Option<watch::Receiver<Progress>>, Answer> {
+        if let Some(why) = self.frozen() {
+            return Err(Answer::Busy(why));
+        }
         let Some(builder) = &self.inner.builder else {
             return Ok(None);
         };
@@ -380,6 +323,10 @@ impl Tally {
             binary,
             log_gz: report.log_gz.clone(),
         };
+        if let Some(why) = self.frozen() {
+            error!("a finding is dropped: {why}");
+            return Ok(());
+        }
         let inner = self.inner.clone();
         let settled = self.inner.store.write(move |tx| {
             let own = inner.own.as_ref().context("a node that does not vote has built something")?;

@@ -28,8 +28,11 @@ pub(super) struct Following {
     pub(super) voters: Vec<Voter>,
     /// To the askers of those that vote.
     pub(super) wants: Vec<mpsc::Sender<Spec>>,
+    /// This node's key.
+    own: VerifierKey,
     followers: Vec<(Peer, Follower, mpsc::Receiver<Proven>)>,
     askers: Vec<(Asker, mpsc::Receiver<Spec>)>,
+    circle: Arc<Circle>,
 }
 
 impl Following {
@@ -56,8 +59,10 @@ impl Following {
             peers: Peers::default(),
             voters: Vec::new(),
             wants: Vec::new(),
+            own: own.clone(),
             followers: Vec::new(),
             askers: Vec::new(),
+            circle: circle.clone(),
         };
         let mut shown = Vec::new();
         for peer in peers(config)? {
@@ -88,7 +93,20 @@ impl Following {
         for (asker, wants) in self.askers {
             tasks.spawn("want", asker.run(wants, stop.clone()));
         }
+        tasks.spawn("own-log", doubt(self.circle, tally.clone(), self.own, stop.clone()));
     }
+}
+
+/// Ends all signing once a peer shows a head by our key that our log does not have.
+async fn doubt(circle: Arc<Circle>, tally: Tally, own: VerifierKey, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut shown = circle.own_log();
+    let why = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        why = shown.wait_for(Option::is_some) => why.context("nobody looks after our own log any more")?.clone(),
+    };
+    tally.freeze(own.to_string(), why.unwrap_or_default()).await?;
+    stop.cancelled().await;
+    Ok(())
 }
 
 /// The peers of a configuration, with what it leaves out filled in.

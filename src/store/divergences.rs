@@ -86,6 +86,16 @@ impl Reader<'_> {
         row.map(|row| self.with_words(row)).transpose()
     }
 
+    /// An open divergence of a kind that concerns this node alone.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn open_divergence(&self, kind: &str) -> anyhow::Result<Option<DivergenceRow>> {
+        let sql = format!("{ROWS} WHERE divergence.open = 1 AND kind = ?1 LIMIT 1");
+        let row = self.conn.prepare_cached(&sql)?.query_row([kind], parse).optional()?;
+        row.map(|row| self.with_words(row)).transpose()
+    }
+
     /// How many divergences are open.
     ///
     /// # Errors

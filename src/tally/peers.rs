@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, instrument, warn};
 
 use super::Tally;
-use super::settle::{Court, Settled, Voter, take_word};
+use super::settle::{Court, Settled, take_word};
 use crate::peer::{Peer, Proven};
-use crate::store::{Tx, Unsettled, WordRow};
+use crate::store::WordRow;
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -43,6 +43,11 @@ impl Tally {
                 stop.cancelled().await;
                 return Ok(());
             };
+            if self.frozen().is_some() {
+                // Nothing may be signed, so nothing is taken in that could lead to a record.
+                stop.cancelled().await;
+                return Ok(());
+            }
             let count = entries.len();
             let (inner, peer) = (self.inner.clone(), peer.clone());
             let result = self.inner.store.write(move |tx| {
@@ -92,30 +97,4 @@ impl Taken {
             Settled::Known(_) | Settled::Waiting(_) | Settled::CannotBuild => {}
         }
     }
-}
-
-/// Judges the specs from one on again, after who votes or who is believed has changed. Returns where to go on.
-///
-/// # Errors
-/// The database failed.
-pub(super) fn judge_again(tx: &mut Tx<'_>, voters: &[Voter], from: i64, limit: u32) -> anyhow::Result<Option<i64>> {
-    let Unsettled { specs, next } = tx.unsettled(from, limit)?;
-    let quarantined = tx.quarantined()?;
-    for (id, text) in specs {
-        let words = tx.words(id)?;
-        if words.is_empty() {
-            continue;
-        }
-        let spec = text.parse().map_err(|error| anyhow::anyhow!("the stored spec {text} is malformed: {error}"))?;
-        super::settle::judge(tx, id, &spec, &words, &Court { voters, quarantined: &quarantined })?;
-    }
-    tx.put_judging(&fingerprint(voters), next)?;
-    Ok(next)
-}
-
-/// Who votes, as text: another text means that all is to be judged anew.
-pub(super) fn fingerprint(voters: &[Voter]) -> String {
-    let mut keys: Vec<&str> = voters.iter().map(|voter| voter.vkey.as_str()).collect();
-    keys.sort_unstable();
-    keys.join("\n")
 }

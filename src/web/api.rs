@@ -42,8 +42,11 @@ pub(super) fn json(value: &Value) -> Response<Body> {
     fresh("application/json", format!("{value}\n"))
 }
 
-/// Whether the node can serve: its logs were checked at start, and the database answers.
+/// Whether the node can do its work: its logs were checked at start and are not in doubt, and the database answers.
 pub(super) async fn ready(call: &Call<'_>) -> Result<Response<Body>, Error> {
+    if let Some(message) = call.state.tally.frozen() {
+        return Err(Error::Unavailable { message, retry_after: 600 });
+    }
     call.state.store.read(|reader| reader.newest_records(1)).await.map_err(|error| {
         tracing::error!("not ready: {error:#}");
         Error::Unavailable { message: "the database does not answer".to_owned(), retry_after: 10 }

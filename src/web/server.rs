@@ -36,7 +36,7 @@ use watched::{Activity, Watched};
 
 /// The most bytes of a request's head. Longer ones get 431 from hyper; a URL longer than half of
 /// it is refused by our own routes, in our own words.
-const HEAD_LIMIT_BYTES: usize = 16 << 10;
+const HEAD_LIMIT_BYTES: usize = 8 << 10;
 
 /// What the kernel holds of an answer that a reader does not take.
 const SEND_BUFFER_BYTES: usize = 64 << 10;

@@ -191,12 +191,15 @@ impl World {
             found.iter().map(|found| settle(tx, &own, &voters, found)).collect::<anyhow::Result<Vec<_>>>()
         });
         settled.await.unwrap();
+        self.state.tally.tell_news();
     }
 
     async fn found(&self, spec: &str, found: Finding, binary: Option<crate::store::BinaryRow>) -> Settled {
         let found = finding(spec, found, binary);
         let (own, voters) = (self.own.clone(), self.voters.clone());
-        self.state.store.write(move |tx| settle(tx, &own, &voters, &found)).await.unwrap()
+        let settled = self.state.store.write(move |tx| settle(tx, &own, &voters, &found)).await.unwrap();
+        self.state.tally.tell_news();
+        settled
     }
 
     pub(super) fn is_asked_for(&self, spec: &str) -> bool {
