@@ -61,8 +61,7 @@ impl Followed<'_> {
                         }
                         held.push(text);
                         if held.overflowed() {
-                            // Nobody signs for so much at once; a head that covers it is fetched by tiles.
-                            return Err(Fault::Malformed("its stream brings entries without end, but no head".to_owned()).into());
+                            return self.leave_for_tiles().await;
                         }
                     }
                     Some(Event::Head(head)) if head.head.size.get() == held.size() => {
@@ -110,6 +109,17 @@ impl Followed<'_> {
                 }
             }
         }
+    }
+
+    /// The stream brought more than can be held before any head came: tiles can be read twice instead.
+    async fn leave_for_tiles(&mut self) -> Result<(), Trouble> {
+        let head = self.client.head(false).await?;
+        self.take_current(&head).await?;
+        if head.head.size <= self.range.size() {
+            let error = "its stream brings entries without end, but it signs for none of them".to_owned();
+            return Err(Fault::Malformed(error).into());
+        }
+        self.catch_up(&head, false).await
     }
 
     async fn consider_own(&mut self, head: &SignedHead) -> Result<(), Trouble> {

@@ -22,6 +22,7 @@ use self::fake::FakePeer;
 use super::{Follower, Pace};
 use crate::evidence::{Judgement, verify};
 use crate::metrics::Metrics;
+use crate::model::Sum;
 use crate::peer::{Circle, Peer, Proven, State, Status, Timing, Transport};
 use crate::store::{DivergenceRow, LogId, Store};
 use crate::tlog::SignerKey;
@@ -39,15 +40,21 @@ fn pace() -> Pace {
     }
 }
 
+fn sum(number: u64) -> Sum {
+    let mut bytes = [0; 20];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    Sum::from_bytes(bytes)
+}
+
 fn claim(number: u64) -> Vec<u8> {
-    let sum = format!("0{:027}", number);
+    let sum = sum(number);
     let spec = format!("example.com/m@v1.0.{number}/linux-amd64-go1.27.1/");
     format!("{{\"spec\":\"{spec}\",\"size\":7,\"sum\":\"{sum}\",\"at\":\"2026-11-21T09:30:00Z\",\"host\":\"linux/amd64\",\"toolchain\":\"h1:x\"}}\n")
         .into_bytes()
 }
 
 fn record(number: u64) -> Vec<u8> {
-    format!("example.com/m v1.0.{number} / linux amd64 go1.27.1 7 0{number:027} \n").into_bytes()
+    format!("example.com/m v1.0.{number} / linux amd64 go1.27.1 7 {} \n", sum(number)).into_bytes()
 }
 
 /// One node with one peer, and someone who stores what is proven.

@@ -241,12 +241,6 @@ impl FakePeer {
         self.world().honest.texts.clone()
     }
 
-    /// A head of the honest log.
-    pub(super) fn head_at(&self, size: u64) -> String {
-        let root = self.world().honest.root_at(size);
-        self.sign(size, root, &self.signer)
-    }
-
     pub(super) fn sign(&self, size: u64, root: Hash, signer: &SignerKey) -> String {
         let claims = format!("{}/claims", signer.name());
         let (origin, signer) = match self.log {

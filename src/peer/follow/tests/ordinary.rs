@@ -53,16 +53,16 @@ async fn a_large_backlog_comes_by_tiles() {
 #[tokio::test]
 async fn a_backlog_that_cannot_be_held_is_read_twice() {
     let peer = FakePeer::new("up.example", LogId::Claims);
-    let long = |number: u64| format!("{number}{}\n", "x".repeat(60_000)).into_bytes();
-    peer.grow((0..700).map(long));
+    let long = |number: u64| format!("{number}{}\n", "x".repeat(15_000)).into_bytes();
+    peer.grow((0..2500).map(long));
     let mut pace = pace();
     pace.timing.whole = Duration::from_secs(20);
     pace.timing.silence = Duration::from_secs(20);
     let mut net = Net::with(peer, pace);
     net.until_caught_up("backlog").await;
     let read = net.peer.bytes.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(read > 2 * 700 * 60_000, "{read} bytes are not two readings");
-    assert_eq!(net.status.borrow().not_words, 700);
+    assert!(read > 2 * 2500 * 15_000, "{read} bytes are not two readings");
+    assert_eq!(net.status.borrow().not_words, 2500);
 }
 
 #[tokio::test]
