@@ -268,12 +268,14 @@ impl FakePeer {
         if lie(Lie::WrongRoot) {
             root = leaf_hash(format!("wrong {size}").as_bytes());
         }
-        let stranger = SignerKey::generate(self.signer.name(), [1; 32]).unwrap();
         let mut note = if lie(Lie::ForkSameSize) && size > 0 {
             let old = size.min(10);
             return (old, self.sign(old, leaf_hash(b"fork"), &self.signer));
         } else {
-            self.sign(size, root, if lie(Lie::UnknownKey) { &stranger } else { &self.signer })
+            {
+                let signer = if lie(Lie::UnknownKey) { stranger(&self.signer) } else { self.signer.clone() };
+                self.sign(size, root, &signer)
+            }
         };
         if lie(Lie::BadSignature) {
             let at = note.len() - 20;
@@ -324,8 +326,13 @@ impl FakePeer {
         let found = if path == heads {
             Some(("text/plain", self.head(&mut world).1.into_bytes()))
         } else if path == "/api/v1/node" {
-            let node =
-                world.node.clone().map(|node| if lie(Lie::OtherKey) { node.replace("+AQ", "+Ac") } else { node });
+            let node = world.node.clone().map(|node| {
+                if lie(Lie::OtherKey) {
+                    node.replace(&self.signer.verifier().to_string(), &stranger(&self.signer).verifier().to_string())
+                } else {
+                    node
+                }
+            });
             node.map(|node| {
                 ("application/json", if lie(Lie::NodeGarbage) { b"{]".to_vec() } else { node.into_bytes() })
             })
@@ -506,6 +513,11 @@ impl FakePeer {
         }
         Some((bytes, size, lie(Lie::EndsAtOnce) || lie(Lie::CutFrames)))
     }
+}
+
+/// Another key of the same name.
+fn stranger(signer: &SignerKey) -> SignerKey {
+    SignerKey::generate(signer.name(), [1; 32]).unwrap()
 }
 
 impl Transport for FakePeer {
