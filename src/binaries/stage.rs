@@ -20,7 +20,9 @@ const PIECE: usize = 2 << 20;
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// Compressing must not hold up the claim: a low level is several times faster than the default for some percent
 /// of size.
-const LEVEL: Compression = Compression::new(3);
+const LEVEL: Compression = Compression::new(2);
+/// Bytes between two syncs while the file is written: the disk works while the processors do.
+const SYNC_EVERY: u64 = 2 << 20;
 /// Pieces that may be in work or waiting to be written: bounds memory.
 const AHEAD: usize = 4;
 
@@ -35,9 +37,15 @@ pub(super) struct Staged {
 pub(super) fn stage(source: &Path, staging: &Path) -> io::Result<Staged> {
     let mut source = File::open(source)?;
     let (file, path) = NamedTempFile::new_in(staging)?.into_parts();
-    let mut sink = Hashing::new(&file);
-    let (size, sha256) = compress(&mut source, &mut sink)?;
-    let (gz_size, gz_sha256) = sink.finish();
+    let (size, sha256, gz_size, gz_sha256) = thread::scope(|scope| {
+        let (sync, wanted) = mpsc::sync_channel(1);
+        let file = &file;
+        // Only a head start: what it has not written, or failed to write, the sync below tells of.
+        scope.spawn(move || wanted.into_iter().try_for_each(|()| file.sync_data()));
+        let mut sink = Hashing { file, sync, hasher: Sha256::new(), size: 0 };
+        let (size, sha256) = compress(&mut source, &mut sink)?;
+        Ok::<_, io::Error>((size, sha256, sink.size, sink.hasher.finalize().into()))
+    })?;
     // Not to lose the bytes in a power cut after the claim about them is committed.
     file.sync_all()?;
     let row = BinaryRow { sum: Sum::of_sha256(&sha256), size, sha256, gz_size, gz_sha256, present: true };
@@ -134,25 +142,22 @@ fn deflate(plain: &[u8], last: bool) -> io::Result<(Vec<u8>, Crc)> {
 /// Counts and hashes what is written through it.
 struct Hashing<'f> {
     file: &'f File,
+    /// To the thread that syncs ahead.
+    sync: mpsc::SyncSender<()>,
     hasher: Sha256,
     size: u64,
-}
-
-impl<'f> Hashing<'f> {
-    fn new(file: &'f File) -> Hashing<'f> {
-        Hashing { file, hasher: Sha256::new(), size: 0 }
-    }
-
-    fn finish(self) -> (u64, [u8; 32]) {
-        (self.size, self.hasher.finalize().into())
-    }
 }
 
 impl Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.hasher.update(&bytes[..written]);
+        let before = self.size / SYNC_EVERY;
         self.size += written as u64;
+        if self.size / SYNC_EVERY > before {
+            // One that waits is enough.
+            let _ = self.sync.try_send(());
+        }
         Ok(written)
     }
 
