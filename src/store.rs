@@ -129,6 +129,9 @@ impl Store {
         conn.busy_timeout(BUSY)?;
         conn.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut conn)?;
+        // What the last run or the migration left in the log goes into the database, and gives its room back.
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .with_context(|| format!("cannot bring the database up to date{}", room(data)))?;
         let trees = Trees::open(&mut conn, forms)?;
 
         let checkpoints = Checkpoints::start(&path)?;

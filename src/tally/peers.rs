@@ -9,8 +9,13 @@ use tracing::{info, instrument, warn};
 
 use super::Tally;
 use super::settle::{Court, Settled, take_word};
+use crate::builder::Priority;
+use crate::model::Spec;
 use crate::peer::{Peer, Proven};
 use crate::store::WordRow;
+
+/// Builds that one batch puts into the queue.
+const AT_ONCE: usize = 32;
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -18,6 +23,8 @@ struct Taken {
     words: usize,
     accepted: usize,
     disputed: usize,
+    /// What this node is to build now; the rest is found in the store when there is room.
+    due: Vec<Spec>,
 }
 
 impl Tally {
@@ -72,6 +79,9 @@ impl Tally {
                     let recent = known.met_at.is_some_and(|met_at| number >= met_at);
                     if peer.build_on_claim && recent && !mine && inner.builder.is_some() {
                         tx.put_due(id)?;
+                        if taken.due.len() < AT_ONCE {
+                            taken.due.push(said.spec);
+                        }
                     }
                     taken.count(&settled);
                 }
@@ -80,6 +90,10 @@ impl Tally {
             let result = result.await?;
             let _ = taken.send(());
             self.tell_news();
+            for spec in &result.due {
+                // A full queue loses nothing: it stays due.
+                let _ = self.submit(spec, Priority::Voter);
+            }
             info!(first, count, words = result.words, accepted = result.accepted, "peer log advanced");
             if result.disputed > 0 {
                 warn!(disputed = result.disputed, "parties disagree: see `sumpeer divergences`");
