@@ -124,7 +124,7 @@ impl Followed<'_> {
         Ok(note.await?.and_then(|note| self.client.check_head(&note).ok()))
     }
 
-    /// The bundle of two heads, with the tiles that prove it if they can be had; none if they fit each other.
+    /// The bundle of a head and the one it contradicts, with the tiles that prove it if they can be had; none if they fit each other.
     async fn fork_bundle(&mut self, one: &SignedHead, other: &SignedHead) -> Result<Option<Bundle>, Trouble> {
         let tiles = self.tiles_of_fork(one, other).await?;
         let parties = || anyhow::Ok([self.party(one)?, self.party(other)?]);
@@ -143,7 +143,7 @@ impl Followed<'_> {
         }
     }
 
-    /// The hash tiles of the larger log: from the store if its entries are there, else from the peer.
+    /// The hash tiles of the larger log: from the store if that is the one that is proven, else from the peer.
     async fn tiles_of_fork(
         &mut self,
         one: &SignedHead,
@@ -151,10 +151,9 @@ impl Followed<'_> {
     ) -> Result<Option<Vec<EvidenceTile>>, Trouble> {
         let form = self.form();
         let wanted = fork_tiles(one.head.size, other.head.size);
-        let larger = if one.head.size > other.head.size { one } else { other };
         let bytes = |hashes: Vec<crate::tlog::Hash>| hashes.iter().flat_map(|hash| hash.0).collect::<Vec<u8>>();
         let mut tiles = Vec::new();
-        if larger.head.size <= self.range.size() {
+        if one.head.size <= other.head.size && other.head.size <= self.range.size() {
             let (tree, list) = (self.id.into(), wanted.clone());
             let stored = self.f.store.read(move |reader| {
                 let mut stored = StoredTiles { reader, tree };

@@ -1,7 +1,7 @@
 //! One log that is being followed: what is proven of it, and what each trouble leads to.
 //!
-//! Effects in order, wherever entries are taken in: entries and their root are proven against a signed head; the head is
-//! kept; batches go to whoever stores them. A crash between any two leaves a prefix of a signed log and its heads.
+//! Whatever brings entries, they leave only once their root is proven against a signed head, which the last batch brings
+//! along or which is kept first. A crash at any moment leaves a prefix of a signed log, and heads that fit it.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -207,6 +207,9 @@ impl<'f> Followed<'f> {
         if fetch {
             self.reach(&head).await?;
             self.set_state(State::Polling);
+            if polled {
+                self.backoff.reset();
+            }
         }
         Ok(())
     }

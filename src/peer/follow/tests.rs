@@ -3,8 +3,10 @@
 //! After each scenario the harness checks the whole: what is stored is a prefix of the honest log, each entry was emitted
 //! once and in order, and what is held against a peer is worth what it says.
 
+mod chance;
 mod fake;
 mod lies;
+mod manners;
 mod ordinary;
 mod trials;
 

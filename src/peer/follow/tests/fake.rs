@@ -69,6 +69,8 @@ pub(super) enum Lie {
     // Of what it says of itself.
     NodeGarbage,
     OtherKey,
+    // Of streams too, but it takes its time.
+    Endless,
 }
 
 impl Lie {
@@ -184,6 +186,8 @@ pub(super) struct FakePeer {
     changed: Arc<watch::Sender<(u64, u64)>>,
     /// Bytes that were read from it.
     pub(super) bytes: Arc<AtomicU64>,
+    /// How often it was asked.
+    pub(super) asks: Arc<AtomicU64>,
 }
 
 impl FakePeer {
@@ -200,7 +204,14 @@ impl FakePeer {
             node: Some(node),
         };
         let world = Arc::new(Mutex::new(world));
-        FakePeer { signer, log, world, changed: Arc::new(watch::Sender::new((0, 0))), bytes: Arc::default() }
+        FakePeer {
+            signer,
+            log,
+            world,
+            changed: Arc::new(watch::Sender::new((0, 0))),
+            bytes: Arc::default(),
+            asks: Arc::default(),
+        }
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -454,6 +465,11 @@ impl FakePeer {
         let lies = world.lies.clone();
         let lie = |lie| lies.contains(&lie);
         let (size, note) = self.head(&mut world);
+        if lie(Lie::Endless) {
+            let text = "x".repeat(60_000);
+            let entry = |number| format!("id: {number}\nevent: entry\ndata: {text}\n\n");
+            return Some(((cursor..cursor + 20).map(entry).collect::<String>().into_bytes(), cursor + 20, false));
+        }
         let forked = lie(Lie::ForkLarger) || lie(Lie::ForkSmaller);
         let tree = if forked { &world.other } else { &world.honest };
         if size == 0 || (cursor >= size && headed == Some(size)) || headed.is_some_and(|headed| headed > size) {
@@ -522,6 +538,7 @@ fn stranger(signer: &SignerKey) -> SignerKey {
 
 impl Transport for FakePeer {
     fn send(&self, ask: Ask) -> BoxFuture<'static, anyhow::Result<Answer>> {
+        self.asks.fetch_add(1, Ordering::Relaxed);
         let answer = self.answer(&ask);
         async move { Ok(answer) }.boxed()
     }
