@@ -65,9 +65,7 @@ impl Followed<'_> {
                         }
                     }
                     Some(Event::Head(head)) if head.head.size.get() == held.size() => {
-                        let proven = std::mem::replace(&mut held, Backlog::new(self.range.clone()));
-                        self.prove(proven, head).await?;
-                        held = Backlog::new(self.range.clone());
+                        held = self.prove(held, head).await?;
                     }
                     Some(Event::Head(head)) if head.head.size.get() > held.size() => {
                         let (last, next) = (head.head.size.get() - 1, held.size());
@@ -127,18 +125,14 @@ impl Followed<'_> {
         self.consider(head, &source).await
     }
 
-    /// Entries that end exactly where `head` does.
-    async fn prove(&mut self, held: Backlog, head: SignedHead) -> Result<(), Trouble> {
-        if held.root() != head.head.root {
-            let fresh = held.size() == self.range.size().get();
-            if fresh {
-                // No entry is between: two signed heads of one size.
-                return self.consider_own(&head).await;
+    /// Takes in entries that end exactly where `head` does. Returns what is held then: nothing yet.
+    async fn prove(&mut self, held: Backlog, head: SignedHead) -> Result<Backlog, Trouble> {
+        let first = self.range.size().get();
+        if held.size() > first {
+            if held.root() != head.head.root {
+                return Err(Trouble::Contradiction(Box::new(Contradiction { head, served: None })));
             }
-            return Err(Trouble::Contradiction(Box::new(Contradiction { head, served: None })));
-        }
-        if held.size() > self.range.size().get() {
-            let mut batches = Batches::new(self.range.size().get());
+            let mut batches = Batches::new(first);
             let (marks, texts) = held.into_parts();
             batches.extend(texts.expect("not more than can be held"));
             for mark in marks {
@@ -147,7 +141,8 @@ impl Followed<'_> {
             }
             self.check_waiting().await?;
         }
-        self.take_current(&head).await
+        self.take_current(&head).await?;
+        Ok(Backlog::new(self.range.clone()))
     }
 
     /// A gap, a repeat, or entries out of order.

@@ -2,6 +2,7 @@
 //!
 //! It runs beside whatever else the follower does, so that a slow answer holds up no entry.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -11,7 +12,6 @@ use super::contact::{self, Belief, Finding};
 use super::{Follower, asked, note};
 use crate::peer::circle::Circle;
 use crate::peer::{Fault, LogClient, NodeClient, Peer, Program, SignedHead, Status};
-use std::sync::Arc;
 
 /// The peer's head, or why there is none.
 pub(super) type News = Result<SignedHead, Fault>;

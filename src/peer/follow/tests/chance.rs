@@ -38,7 +38,7 @@ async fn run(seed: u64) {
                 let count = chance.random_range(0..=3);
                 let lies: Vec<Lie> = (0..count).map(|_| Lie::ALL[chance.random_range(0..Lie::ALL.len())]).collect();
                 // Some sequences are of an honest peer with bad luck.
-                let lies: Vec<Lie> = lies.into_iter().filter(|lie| seed % 3 == 0 || !lie.convicts()).collect();
+                let lies: Vec<Lie> = lies.into_iter().filter(|lie| seed.is_multiple_of(3) || !lie.convicts()).collect();
                 convicting |= lies.iter().any(|lie| lie.convicts());
                 told.push(format!("{lies:?}"));
                 net.peer.lie(lies);

@@ -1,5 +1,8 @@
 //! A whole peer in memory behind the transport: a real tree, signed heads, tiles, streams; and every way to lie.
 
+mod lie;
+mod tree;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,153 +21,12 @@ use tokio::time::sleep;
 use crate::peer::{Answer, Ask, Transport};
 use crate::store::LogId;
 use crate::tlog::{
-    CompactRange, Hash, Head, SUMDB_ORIGIN, SignerKey, TILE_WIDTH, Tile, TileKind, TileReader, TreeSize, format_entry,
-    leaf_hash, push_bundle_entry, sign_note, tree_hash,
+    Hash, Head, SUMDB_ORIGIN, SignerKey, TILE_WIDTH, Tile, TileKind, TileReader as _, TreeSize, format_entry,
+    leaf_hash, push_bundle_entry, sign_note,
 };
 
-/// What can be wrong with a peer, or between it and us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lie {
-    // Of the peer.
-    ForkSameSize,
-    ForkLarger,
-    ForkSmaller,
-    WrongRoot,
-    Rewind,
-    // Of its heads.
-    UnknownKey,
-    BadSignature,
-    GarbledHead,
-    // Of tiles.
-    GarbledCache,
-    CorruptHashTiles,
-    // Of streams.
-    Missing,
-    Repeated,
-    Reordered,
-    DoubledId,
-    NoId,
-    NoFrameEnd,
-    NotUtf8,
-    CarriageReturns,
-    RetryZero,
-    RetryHuge,
-    GarbledStream,
-    EndsAtOnce,
-    Beyond,
-    HeadTooEarly,
-    CutFrames,
-    // Of every answer.
-    NoContent,
-    NotFound,
-    TooMany,
-    Broken,
-    RedirectSame,
-    RedirectFile,
-    WrongType,
-    Stall,
-    SlowBytes,
-    CutBodies,
-    Flood,
-    // Of what it says of itself.
-    NodeGarbage,
-    OtherKey,
-    // Of streams too, but it takes its time.
-    Endless,
-}
-
-impl Lie {
-    pub(super) const ALL: [Lie; 38] = {
-        use Lie::*;
-        [
-            ForkSameSize,
-            ForkLarger,
-            ForkSmaller,
-            WrongRoot,
-            Rewind,
-            UnknownKey,
-            BadSignature,
-            GarbledHead,
-            GarbledCache,
-            CorruptHashTiles,
-            Missing,
-            Repeated,
-            Reordered,
-            DoubledId,
-            NoId,
-            NoFrameEnd,
-            NotUtf8,
-            CarriageReturns,
-            RetryZero,
-            RetryHuge,
-            GarbledStream,
-            EndsAtOnce,
-            Beyond,
-            HeadTooEarly,
-            CutFrames,
-            NoContent,
-            NotFound,
-            TooMany,
-            Broken,
-            RedirectSame,
-            RedirectFile,
-            WrongType,
-            Stall,
-            SlowBytes,
-            CutBodies,
-            Flood,
-            NodeGarbage,
-            OtherKey,
-        ]
-    };
-
-    /// Whether it proves or shows that the peer itself is wrong.
-    pub(super) fn convicts(self) -> bool {
-        self <= Lie::WrongRoot
-    }
-}
-
-/// A log in memory.
-#[derive(Default)]
-pub(super) struct Tree {
-    pub(super) texts: Vec<Vec<u8>>,
-    range: CompactRange,
-    levels: Vec<Vec<Hash>>,
-}
-
-impl Tree {
-    pub(super) fn push(&mut self, text: Vec<u8>) {
-        let levels = &mut self.levels;
-        self.range.push_with(leaf_hash(&text), |level, _, hash| {
-            if level % 8 == 0 {
-                let level = usize::from(level / 8);
-                if levels.len() == level {
-                    levels.push(Vec::new());
-                }
-                levels[level].push(hash);
-            }
-        });
-        self.texts.push(text);
-    }
-
-    pub(super) fn size(&self) -> u64 {
-        self.texts.len() as u64
-    }
-
-    pub(super) fn root_at(&mut self, size: u64) -> Hash {
-        tree_hash(self, TreeSize::new(size).unwrap()).unwrap()
-    }
-}
-
-impl TileReader for Tree {
-    type Error = String;
-
-    fn read_tile(&mut self, level: u8, index: u64, width: u16) -> Result<Vec<Hash>, String> {
-        let hashes = self.levels.get(usize::from(level)).map_or(&[][..], |level| &level[..]);
-        let first = usize::try_from(index * TILE_WIDTH).unwrap();
-        hashes.get(first..first + usize::from(width)).map(<[Hash]>::to_vec).ok_or_else(|| "no such tile".to_owned())
-    }
-}
+pub(super) use self::lie::Lie;
+use self::tree::Tree;
 
 struct World {
     honest: Tree,
