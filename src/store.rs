@@ -17,6 +17,7 @@
 mod binaries;
 mod caches;
 mod checkpoints;
+mod counts;
 mod divergences;
 mod due;
 mod parties;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use binaries::BinaryRow;
 pub use caches::{ModuleFile, ToolchainRow};
+pub use counts::WordCounts;
 pub use divergences::{DivergenceRow, SaidRow};
 pub use due::Unsettled;
 pub use parties::Quarantine;

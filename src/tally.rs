@@ -10,12 +10,14 @@
 
 mod again;
 mod answer;
+mod evidence;
 mod peers;
 mod settle;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, PartyWord, State, View};
+pub use evidence::{Names, NoEvidence, evidence};
 pub use settle::{Found, Settled, Voter, settle, standings};
 
 use std::sync::Arc;

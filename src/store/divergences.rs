@@ -29,7 +29,7 @@ pub struct DivergenceRow {
     pub note: Option<String>,
     /// The bundle that came with it.
     pub evidence: Option<String>,
-    /// The words that differ, in the order of parties and entries.
+    /// The words that differ, in the order of parties and entries; of each party the newest 20.
     pub words: Vec<SaidRow>,
 }
 
@@ -49,6 +49,10 @@ pub struct SaidRow {
     /// When, in Unix seconds, by the clock of who said it.
     pub at: i64,
 }
+
+/// Words of one party that are read of one divergence, the newest: one that changes its mind with every entry must not
+/// fill the pages of everybody else.
+const WORDS: i64 = 20;
 
 const ROWS: &str = "SELECT divergence.id, kind, spec.text, party.vkey, open, first_seen, last_seen, note, evidence
      FROM divergence LEFT JOIN spec ON spec.id = divergence.spec LEFT JOIN party ON party.id = divergence.party";
@@ -72,6 +76,18 @@ impl Reader<'_> {
         let sql = format!("{ROWS} WHERE divergence.id > ?1 ORDER BY divergence.id LIMIT ?2");
         let mut query = self.conn.prepare_cached(&sql)?;
         let rows = query.query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], parse)?;
+        rows.map(|row| self.with_words(row?)).collect()
+    }
+
+    /// Up to `limit` divergences, those found last first; only those found before `before`, if that is given.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn newest_divergences(&self, before: Option<i64>, limit: usize) -> anyhow::Result<Vec<DivergenceRow>> {
+        let sql = format!("{ROWS} WHERE divergence.id < ?1 ORDER BY divergence.id DESC LIMIT ?2");
+        let mut query = self.conn.prepare_cached(&sql)?;
+        let (before, limit) = (before.unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+        let rows = query.query_map([before, limit], parse)?;
         rows.map(|row| self.with_words(row?)).collect()
     }
 
@@ -107,10 +123,12 @@ impl Reader<'_> {
 
     fn with_words(&self, mut row: DivergenceRow) -> anyhow::Result<DivergenceRow> {
         let mut query = self.conn.prepare_cached(
-            "SELECT party.vkey, log, number, size, sum, at FROM divergence_word JOIN party ON party.id = party
-             WHERE divergence = ?1 ORDER BY party, log, number",
+            "SELECT party.vkey, log, number, size, sum, at FROM (
+                 SELECT *, row_number() OVER (PARTITION BY party ORDER BY log, number DESC) AS place
+                 FROM divergence_word WHERE divergence = ?1
+             ) JOIN party ON party.id = party WHERE place <= ?2 ORDER BY party, log, number",
         )?;
-        let words = query.query_map([row.id], |row| {
+        let words = query.query_map([row.id, WORDS], |row| {
             let said =
                 (row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get(4)?, row.get(5)?);
             Ok(said)

@@ -16,6 +16,16 @@ pub struct Quarantine {
 }
 
 impl Reader<'_> {
+    /// The verifier keys of all parties that anything is known of.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn parties(&self) -> anyhow::Result<Vec<String>> {
+        let mut query = self.conn.prepare_cached("SELECT vkey FROM party ORDER BY id")?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The quarantine of the party with this verifier key, if it is in one.
     ///
     /// # Errors

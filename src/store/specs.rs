@@ -7,6 +7,7 @@
 //! The upper half of the hash is the module's, so that the specs of one module stand together.
 //! Different texts may share a hash; the text decides.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use rusqlite::{OptionalExtension, params};
@@ -36,6 +37,38 @@ impl Reader<'_> {
              SELECT id FROM spec_settled JOIN spec USING (id) WHERE spec_settled.hash = ?1 AND text = ?2 LIMIT 1",
         )?;
         Ok(query.query_row(params![hash(text), text], |row| row.get(0).map(SpecId)).optional()?)
+    }
+
+    /// Calls `wrong` with a sentence for each spec that is not in exactly one part of the index under its own hash, and
+    /// for each row of the index that is of no spec. Returns how many specs there are.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn check_spec_index(&self, mut wrong: impl FnMut(String)) -> anyhow::Result<u64> {
+        let mut indexed: HashMap<i64, Vec<i64>> = HashMap::new();
+        let mut query =
+            self.conn.prepare_cached("SELECT id, hash FROM spec_recent UNION ALL SELECT id, hash FROM spec_settled")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            indexed.entry(row.get(0)?).or_default().push(row.get(1)?);
+        }
+        let mut count = 0;
+        let mut query = self.conn.prepare_cached("SELECT id, text FROM spec")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let text: String = row.get(1)?;
+            count += 1;
+            match indexed.remove(&row.get(0)?).as_deref() {
+                Some([found]) if *found == hash(&text) => {}
+                Some([_]) => wrong(format!("the spec {text} is indexed under the hash of another")),
+                Some(_) => wrong(format!("the spec {text} is indexed more than once")),
+                None => wrong(format!("the spec {text} is not indexed and cannot be found")),
+            }
+        }
+        for id in indexed.keys() {
+            wrong(format!("the index of specs names the spec {id}, which there is not"));
+        }
+        Ok(count)
     }
 }
 
