@@ -37,6 +37,15 @@ pub struct PeerState {
     pub state: &'static str,
 }
 
+/// The label of one peer and one kind of its words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PeerKind {
+    /// As the operator calls it.
+    pub peer: String,
+    /// What is counted apart.
+    pub kind: &'static str,
+}
+
 /// What the node counts. Cloning gives another handle to the same numbers.
 #[derive(Clone)]
 pub struct Metrics {
@@ -77,6 +86,12 @@ pub struct Metrics {
     pub peer_gaps: Family<PeerLabel, Counter>,
     /// Streams of a peer that ended.
     pub peer_reconnects: Family<PeerLabel, Counter>,
+    /// Specs by how a peer's word on them stands to ours (`agree`, `differ`, `missing`, `cannot-build`).
+    pub peer_words: Family<PeerKind, Gauge>,
+    /// When a peer's head was seen last, in Unix seconds.
+    pub peer_head_time: Family<PeerLabel, Gauge>,
+    /// Divergences that nobody has settled.
+    pub divergences_open: Gauge,
 }
 
 impl Metrics {
@@ -104,6 +119,9 @@ impl Metrics {
             peer_state: Family::default(),
             peer_gaps: Family::default(),
             peer_reconnects: Family::default(),
+            peer_words: Family::default(),
+            peer_head_time: Family::default(),
+            divergences_open: Gauge::default(),
         };
         registry.register("log_size", "Entries in each log", metrics.log_size.clone());
         registry.register("commits", "Transactions committed", metrics.commits.clone());
@@ -128,6 +146,14 @@ impl Metrics {
         registry.register("peer_state", "What the follower of a peer does", metrics.peer_state.clone());
         registry.register("peer_gaps", "Gaps and repeats in a peer's streams", metrics.peer_gaps.clone());
         registry.register("peer_reconnects", "Streams of a peer that ended", metrics.peer_reconnects.clone());
+        registry.register("peer_words", "Specs by how a peer's word stands to ours", metrics.peer_words.clone());
+        registry.register_with_unit(
+            "peer_head_timestamp",
+            "When a peer's head was seen last",
+            Unit::Seconds,
+            metrics.peer_head_time.clone(),
+        );
+        registry.register("divergences_open", "Divergences that nobody has settled", metrics.divergences_open.clone());
         Metrics { registry: Arc::new(registry), ..metrics }
     }
 
@@ -164,6 +190,24 @@ impl Metrics {
             let label = PeerState { peer: peer.to_owned(), state: name };
             self.peer_state.get_or_create(&label).set(i64::from(name == state));
         }
+    }
+
+    /// Sets how many words of a peer there are of each kind.
+    pub fn set_peer_words(&self, peer: &str, kinds: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (kind, count) in kinds {
+            let label = PeerKind { peer: peer.to_owned(), kind };
+            self.peer_words.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Sets when a peer's head was seen last, in Unix seconds.
+    pub fn set_peer_head_time(&self, peer: &str, at: i64) {
+        self.peer_head_time.get_or_create(&PeerLabel { peer: peer.to_owned() }).set(at);
+    }
+
+    /// Sets how many divergences are open.
+    pub fn set_open_divergences(&self, count: u64) {
+        self.divergences_open.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Counts a gap or a repeat in a peer's stream.

@@ -15,6 +15,7 @@ mod badge;
 mod builds;
 mod claims;
 mod commands;
+mod divergences;
 mod error;
 mod events;
 mod files;
@@ -24,6 +25,7 @@ mod others;
 mod packages;
 mod pages;
 mod paths;
+mod peers;
 mod range;
 mod resolve;
 mod results;
@@ -86,6 +88,7 @@ struct Inner {
     parts: Parts,
     resolver: Resolver,
     assets: Assets,
+    counts: peers::Counts,
 }
 
 /// The parts of a node that its web side shows.
@@ -149,7 +152,7 @@ impl State {
     /// Ready to serve.
     pub fn new(parts: Parts) -> State {
         let resolver = Resolver::new(parts.proxy.clone(), parts.modules.clone(), parts.toolchains.clone());
-        State(Arc::new(Inner { parts, resolver, assets: Assets::new() }))
+        State(Arc::new(Inner { parts, resolver, assets: Assets::new(), counts: peers::Counts::default() }))
     }
 
     fn lookup_wait(&self) -> Duration {
@@ -173,6 +176,10 @@ impl State {
 
     fn assets(&self) -> &Assets {
         &self.0.assets
+    }
+
+    fn counts(&self) -> &peers::Counts {
+        &self.0.counts
     }
 }
 
@@ -259,6 +266,8 @@ async fn answer(state: &State, head: &Head, body: Body) -> Result<Response<Body>
         Route::Want => Box::pin(claims::want(&call, body)).await,
         Route::Api(Api::Description) => openapi::describe(&call),
         Route::Api(api) => Box::pin(api::serve(&call, api)).await,
+        Route::Divergences => Box::pin(divergences::pages::list(&call)).await,
+        Route::Divergence(id) => Box::pin(divergences::pages::page(&call, id)).await,
         Route::Badge(query) => Box::pin(badge::serve(&call, &query)).await,
         Route::Package(query) => Box::pin(packages::serve(&call, query)).await,
         Route::Build(query, step) => Box::pin(builds::serve(&call, query, step)).await,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::paths::{Api, Form};
-use super::{Call, events, fresh, text, tlog};
+use super::{Call, divergences, events, fresh, peers, text, tlog};
 use crate::builder::{Progress, RunningBuild, WaitingBuild};
 use crate::model::SpecQuery;
 use crate::peer::Peers;
@@ -28,11 +28,10 @@ pub(super) async fn serve(call: &Call<'_>, api: Api) -> Result<Response<Body>, E
         Api::Record(number) => record(call, number).await?,
         Api::Verdict(query) => verdict(call, query).await?,
         Api::Queue => queue(call).await?,
-        // This node has no peers yet, and so no one to differ from.
-        Api::Peers | Api::Divergences => {
-            Page::of(call)?;
-            json!({"items": [], "next": null})
-        }
+        Api::Peers => peers::list(call).await?,
+        Api::Divergences => divergences::list(call).await?,
+        Api::Divergence(id) => divergences::one(call, id).await?,
+        Api::Evidence(id) => return divergences::download(call, id).await,
         Api::Description => super::openapi::description(),
     };
     Ok(json(&value))
@@ -82,7 +81,7 @@ fn voter(voter: &Voter, peers: &Peers) -> Value {
 }
 
 /// The log of a peer that its words are taken from, as the API spells it.
-fn source_name(log: LogId) -> &'static str {
+pub(super) fn source_name(log: LogId) -> &'static str {
     match log {
         LogId::Accepted => "log",
         LogId::Claims => "claims",
@@ -90,14 +89,14 @@ fn source_name(log: LogId) -> &'static str {
 }
 
 /// Which part of a list is asked for.
-struct Page {
+pub(super) struct Page {
     /// The cursor of the last item seen, as the list before said it.
-    after: Option<u64>,
-    limit: usize,
+    pub(super) after: Option<u64>,
+    pub(super) limit: usize,
 }
 
 impl Page {
-    fn of(call: &Call<'_>) -> Result<Page, Error> {
+    pub(super) fn of(call: &Call<'_>) -> Result<Page, Error> {
         let number = |name: &str| match call.query(name) {
             None => Ok(None),
             Some(text) => match super::paths::number(&text) {
@@ -230,6 +229,6 @@ fn running(build: &RunningBuild) -> Value {
 }
 
 /// Unix seconds as RFC 3339 in UTC.
-fn rfc3339(at: i64) -> String {
+pub(super) fn rfc3339(at: i64) -> String {
     Timestamp::from_second(at).map(|at| at.to_string()).unwrap_or_default()
 }

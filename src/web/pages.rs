@@ -231,7 +231,7 @@ pub(super) fn get_command(call: &Call<'_>, spec: &Spec, sum: Option<String>) -> 
 }
 
 /// Scheme and host under which the client knows this node.
-fn origin(call: &Call<'_>) -> String {
+pub(super) fn origin(call: &Call<'_>) -> String {
     let authority = call.head.uri.authority().map(ToString::to_string);
     let host = authority.or_else(|| call.header(&HOST).map(str::to_owned)).unwrap_or_default();
     // It goes into a command that people copy into a shell.
@@ -294,9 +294,9 @@ pub(super) fn build_flags(spec: &Spec) -> Vec<(String, &'static str)> {
     flags
 }
 
-/// `5,283,840 bytes (5.0 MiB)`.
-pub(super) fn bytes(size: u64) -> String {
-    let digits = size.to_string();
+/// `5,283,840`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
@@ -304,6 +304,12 @@ pub(super) fn bytes(size: u64) -> String {
         }
         grouped.push(digit);
     }
+    grouped
+}
+
+/// `5,283,840 bytes (5.0 MiB)`.
+pub(super) fn bytes(size: u64) -> String {
+    let grouped = grouped(size);
     let tenths = u128::from(size) * 10 / (1 << 20);
     if tenths == 0 {
         return format!("{grouped} bytes");

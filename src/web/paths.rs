@@ -47,6 +47,9 @@ pub(super) enum Route {
     Want,
     Api(Api),
     Badge(SpecQuery),
+    /// The list for people.
+    Divergences,
+    Divergence(u64),
     Package(PackageQuery),
     Build(SpecQuery, BuildStep),
     Result(SpecQuery, Sum, ResultStep),
@@ -62,6 +65,8 @@ pub(super) enum Api {
     Queue,
     Peers,
     Divergences,
+    Divergence(u64),
+    Evidence(u64),
     Description,
 }
 
@@ -145,6 +150,8 @@ pub(super) fn route(path: &str) -> Result<Route, Nowhere> {
             let spec = rest.strip_suffix(".svg").ok_or(Nowhere::Unknown)?;
             Ok(Route::Badge(self::spec(spec)?))
         }
+        ("divergences", None) => Ok(Route::Divergences),
+        ("divergences", Some(id)) => number(id).map(Route::Divergence).ok_or(Nowhere::Unknown),
         ("tlog" | "log" | "claims" | "api" | "badge" | "assets", None) => Err(Nowhere::Unknown),
         _ => build(path),
     }
@@ -202,6 +209,12 @@ fn api(rest: &str) -> Option<Result<Route, Nowhere>> {
         _ => {
             if let Some(key) = rest.strip_prefix("v1/verdict/") {
                 return Some(spec(key).map(|spec| Route::Api(Api::Verdict(spec))));
+            }
+            if let Some(rest) = rest.strip_prefix("v1/divergences/") {
+                return Some(Ok(Route::Api(match rest.strip_suffix("/evidence") {
+                    Some(id) => Api::Evidence(number(id)?),
+                    None => Api::Divergence(number(rest)?),
+                })));
             }
             Api::Record(number(rest.strip_prefix("v1/records/")?)?)
         }
@@ -393,6 +406,13 @@ mod tests {
             "/api",
             "/api/v2/node",
             "/api/v1/records/00",
+            "/api/v1/divergences/",
+            "/api/v1/divergences/01",
+            "/api/v1/divergences/1/",
+            "/api/v1/divergences/1/evidence/",
+            "/divergences/",
+            "/divergences/x",
+            "/divergences/1/2",
             "/wp-login.php/",
             "/%ff",
             "/filippo.io/age@v1.2.1/linux-amd64-go1.27.1",

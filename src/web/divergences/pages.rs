@@ -1,0 +1,274 @@
+//! Pages about what was found to differ: who said what, what that means, and what to do about it.
+
+use askama::Template;
+use axum::body::Body;
+use axum::http::Response;
+
+use super::{bundle, file_name, find, names};
+use crate::store::{DivergenceRow, LogId, SaidRow};
+use crate::tally::Names;
+use crate::web::error::Error;
+use crate::web::pages::{Base, bytes, grouped, origin, sentence, time};
+use crate::web::{Call, State, html, paths};
+
+/// Divergences on a page of the list.
+const ROWS: usize = 100;
+
+#[derive(Template)]
+#[template(path = "divergences.html")]
+struct List {
+    base: Base,
+    rows: Vec<Line>,
+    /// Open ones of all pages.
+    open: u64,
+    older: String,
+}
+
+struct Line {
+    id: i64,
+    path: String,
+    title: &'static str,
+    about: String,
+    parties: String,
+    seen: String,
+    open: bool,
+}
+
+/// The list, newest first; `?before=` goes on with older ones.
+pub(in crate::web) async fn list(call: &Call<'_>) -> Result<Response<Body>, Error> {
+    let before = match call.query("before") {
+        None => None,
+        Some(text) => match paths::number(&text) {
+            Some(number) => Some(number.cast_signed()),
+            None => return Err(Error::Malformed("before is not a number".to_owned())),
+        },
+    };
+    let state = call.state;
+    let read = state
+        .store
+        .read(move |reader| Ok((reader.newest_divergences(before, ROWS + 1)?, reader.count_open_divergences()?)));
+    let (mut rows, open) = read.await?;
+    let more = rows.len() > ROWS;
+    rows.truncate(ROWS);
+    let older = rows.last().filter(|_| more).map(|row| format!("/divergences?before={}", row.id));
+    let names = names(state);
+    let rows = rows.iter().map(|row| Line::of(row, &names)).collect();
+    Ok(html(&List { base: Base::of(state), rows, open, older: older.unwrap_or_default() }))
+}
+
+impl Line {
+    fn of(row: &DivergenceRow, names: &Names) -> Line {
+        let mut parties: Vec<String> = row.words.iter().map(|said| names.of(&said.vkey)).collect();
+        parties.extend(row.party.as_ref().filter(|_| row.words.is_empty()).map(|vkey| names.of(vkey)));
+        parties.dedup();
+        Line {
+            id: row.id,
+            path: format!("/divergences/{}", row.id),
+            title: Advice::of(&row.kind).title,
+            about: row.spec.clone().unwrap_or_else(|| "the whole log".to_owned()),
+            parties: parties.join(", "),
+            seen: time(row.first_seen),
+            open: row.open,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "divergence.html")]
+struct Page {
+    base: Base,
+    id: i64,
+    kind: String,
+    open: bool,
+    spec: String,
+    /// Whose word or head opened it.
+    party: String,
+    first_seen: String,
+    last_seen: String,
+    note: String,
+    words: Vec<Said>,
+    advice: Advice,
+    settle: String,
+    /// Why there is no evidence yet; empty if there is.
+    unproven: String,
+    file: String,
+    verify: String,
+}
+
+struct Said {
+    party: String,
+    sum: String,
+    size: String,
+    log: &'static str,
+    number: String,
+    at: String,
+    /// The bytes behind it.
+    binary: String,
+}
+
+/// One divergence.
+pub(in crate::web) async fn page(call: &Call<'_>, id: u64) -> Result<Response<Body>, Error> {
+    let state = call.state;
+    let row = find(state, id).await?;
+    let names = names(state);
+    let unproven = match bundle(state, row.clone()).await? {
+        Ok(_) => String::new(),
+        Err(why) => sentence(&why.to_string()),
+    };
+    let party = row.party.as_deref().map(|vkey| names.of(vkey)).unwrap_or_default();
+    let file = file_name(row.id);
+    let page = Page {
+        base: Base::of(state),
+        id: row.id,
+        words: row.words.iter().map(|said| Said::of(state, row.spec.as_deref(), said, &names)).collect(),
+        advice: Advice::of(&row.kind),
+        settle: settle_command(&row, &party),
+        verify: verify_command(call, &row, &file),
+        kind: row.kind,
+        open: row.open,
+        spec: row.spec.unwrap_or_default(),
+        party,
+        first_seen: time(row.first_seen),
+        last_seen: time(row.last_seen),
+        note: row.note.unwrap_or_default(),
+        unproven,
+        file,
+    };
+    Ok(html(&page))
+}
+
+impl Said {
+    fn of(state: &State, spec: Option<&str>, said: &SaidRow, names: &Names) -> Said {
+        let own = said.vkey == state.node.key.to_string();
+        let peer = state.peers.iter().find(|(peer, _)| peer.key.to_string() == said.vkey);
+        let base = match peer {
+            Some((peer, _)) => Some(peer.url.as_str().trim_end_matches('/').to_owned()),
+            None => own.then(String::new),
+        };
+        let path = match said.log {
+            LogId::Claims => format!("/claims/file/{}", said.number),
+            LogId::Accepted => format!("/{}{}/", spec.unwrap_or_default(), said.sum),
+        };
+        Said {
+            party: names.of(&said.vkey),
+            sum: said.sum.to_string(),
+            size: bytes(said.size),
+            log: match said.log {
+                LogId::Claims => "claims",
+                LogId::Accepted => "accepted log",
+            },
+            number: grouped(said.number),
+            at: if said.at == 0 { String::new() } else { time(said.at) },
+            binary: base.map(|base| format!("{base}{path}")).unwrap_or_default(),
+        }
+    }
+}
+
+/// How the operator settles it.
+fn settle_command(row: &DivergenceRow, party: &str) -> String {
+    match row.kind.as_str() {
+        "fork" | "bad-root" => format!("sumpeer peers release {} --note \"…\"", shell(party)),
+        _ => format!("sumpeer divergences resolve {} --note \"…\"", row.id),
+    }
+}
+
+/// How anybody checks the evidence.
+fn verify_command(call: &Call<'_>, row: &DivergenceRow, file: &str) -> String {
+    let mut keys: Vec<&str> = row.words.iter().map(|said| said.vkey.as_str()).collect();
+    if row.words.is_empty() {
+        keys.extend(row.party.as_deref());
+    }
+    keys.dedup();
+    // A bundle holds two words; with more parties than that, the reader chooses whose keys to demand.
+    let keys: String =
+        if keys.len() > 2 { String::new() } else { keys.iter().map(|key| format!(" \\\n  --key {key}")).collect() };
+    let origin = origin(call);
+    format!("curl -o {file} {origin}/api/v1/divergences/{}/evidence\nsumpeer evidence verify {file}{keys}", row.id)
+}
+
+/// A name as an argument that people copy into a shell.
+fn shell(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.chars().all(plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
+}
+
+/// What a kind means, and what to do about it.
+struct Advice {
+    title: &'static str,
+    meaning: &'static str,
+    todo: &'static str,
+}
+
+impl Advice {
+    fn of(kind: &str) -> Advice {
+        let (title, meaning, todo) = match kind {
+            "divergence" => (
+                "Different sums",
+                "These parties signed that the same source, built the same way, gives different programs. At least one of \
+                 them is wrong: its machine is broken, somebody changed what it builds, or that Go release does not \
+                 give the same program everywhere. While voters differ nothing is accepted; a record that was accepted \
+                 before stands.",
+                "Trust neither program until it is known why they differ. Fetch both, build it by hand as the page of the \
+                 program says, and see whom the result agrees with. Then talk to the other operator. Settling it closes \
+                 this page with a note; a voter that was wrong has to claim the right sum in its own log before \
+                 anything is accepted.",
+            ),
+            "contradiction" => (
+                "One party, two sums",
+                "This party signed two different sums for the same source at two times. Both stand in its log for good. \
+                 Its latest word counts.",
+                "Ask its operator what changed between the two builds: memory that forgets, a disk that lies, a machine \
+                 that somebody else uses. If it is this node, test its memory and run sumpeer check.",
+            ),
+            "fork" => (
+                "Two logs under one key",
+                "This party signed two heads that no single log can have: it shows one history to some and another one \
+                 to others, or it lost entries that it had signed for. It is in quarantine: what it said before still \
+                 vetoes, and nothing it says counts as agreement.",
+                "Ask its operator. If it was restored from a backup or lost its log, it needs a new key and a new [[peer]] \
+                 entry here. Releasing it changes nothing that was verified: it must go on with exactly the log that is \
+                 stored here, or its next head convicts it again.",
+            ),
+            "bad-root" => (
+                "Entries that do not give the signed head",
+                "However often they were fetched, the entries that this party serves do not give the root that it signed. \
+                 Entries are not signed, so the file below shows this but cannot prove it alone. The party is in \
+                 quarantine: what it said before still vetoes, and nothing it says counts as agreement.",
+                "Ask its operator, and look at what stands between you and them: a cache that keeps old entries does this \
+                 too. Releasing the party makes this node read on from where it was.",
+            ),
+            "rollback" => (
+                "A log that went back",
+                "This party keeps showing a head that is smaller than one it signed before, though both fit one log. Heads \
+                 carry no time, so nobody else can be convinced by this alone. It is no quarantine.",
+                "Ask its operator: a node restored from a backup does this, and will fork with its next entry.",
+            ),
+            "mirror-mismatch" => (
+                "Other bytes than recorded",
+                "A program came whole from this party and was not what its log names. Downloads are not signed, so nobody \
+                 else can be convinced by this alone. The bytes were thrown away.",
+                "Ask its operator to check the disk; look at what stands between you and them.",
+            ),
+            _ => ("Something differs", "A newer version of this program noted it.", "Use the newer version to read it."),
+        };
+        Advice { title, meaning, todo }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::Kind;
+
+    #[test]
+    fn every_kind_is_explained() {
+        for kind in Kind::ALL {
+            assert_ne!(Advice::of(kind.as_str()).title, Advice::of("?").title, "{kind}");
+        }
+    }
+
+    #[test]
+    fn names_are_one_argument() {
+        assert_eq!((shell("beta-1.x"), shell("b $(x)'")), ("beta-1.x".to_owned(), "'b $(x)'\\'''".to_owned()));
+    }
+}
