@@ -34,6 +34,7 @@ use crate::store::{LogId, Store};
 use crate::sumdb::{Database, SumDb};
 use crate::tally::{Tally, Voter};
 use crate::tasks::Tasks;
+use crate::web::admin::Token;
 use crate::web::limits::{self, Limits};
 use crate::web::stream::{Pace, Streams};
 use crate::web::{self, server};
@@ -139,13 +140,13 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let places = server::Places::new(config.limits.max_connections.get() as usize);
     let timeouts = server::Timeouts::default();
     let (public_at, admin_at) = (public.local_addr()?, admin.local_addr()?);
-    keep_admin(data, admin_at)?;
+    let token = keep_admin(data, admin_at)?;
     // Places of its own: strangers must not keep the operator out.
     let admin_places = server::Places::new(ADMIN_CONNECTIONS);
     let serve =
         |listener, router, places| server::serve(listener, router, places, timeouts, metrics.clone(), stop.clone());
     tasks.spawn("web", serve(public, web::router(state.clone()), places));
-    tasks.spawn("admin", serve(admin, web::admin::router(state, admin_at), admin_places));
+    tasks.spawn("admin", serve(admin, web::admin::router(state, admin_at, token), admin_places));
     say(public_at, admin_at, &key.verifier().to_string());
     tasks.run().await
 }
@@ -162,15 +163,16 @@ async fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListene
 }
 
 /// Keeps the admin listener's address and a fresh token where only the operator can read them.
-fn keep_admin(data: &Path, address: SocketAddr) -> anyhow::Result<()> {
+fn keep_admin(data: &Path, address: SocketAddr) -> anyhow::Result<Token> {
     let path = data.join("admin");
+    let token = data_encoding::BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
     let write = || {
         let _ = fs::remove_file(&path);
         let mut file = fs::File::options().create_new(true).write(true).mode(0o600).open(&path)?;
-        let token = data_encoding::BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
         writeln!(file, "http://{address}\n{token}")
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Token::new(token))
 }
 
 /// Ends when the store can no longer be written: the node must not go on without it.

@@ -110,7 +110,7 @@ impl View {
             return Some(Answer::Record(Box::new(row.clone())));
         }
         if self.state == State::Disputed {
-            return Some(Answer::Disputed(self.disagreement()));
+            return Some(Answer::Disputed { sentence: self.disagreement(), divergence: self.divergence });
         }
         if let Some(answer) = self.cannot_build() {
             return Some(answer);
@@ -173,7 +173,12 @@ pub enum Answer {
     /// Here it is.
     Record(Box<RecordRow>),
     /// The voters named different sums.
-    Disputed(String),
+    Disputed {
+        /// Who said what.
+        sentence: String,
+        /// The newest divergence between parties on it.
+        divergence: Option<i64>,
+    },
     /// It cannot be built.
     CannotBuild {
         /// Why.

@@ -264,7 +264,7 @@ async fn a_resolved_divergence_opens_again_on_a_new_word_only() {
     court.say(1, "b=3").await;
     assert_eq!(court.verdict(1).await, "disputed divergence !contradiction !divergence");
     let answer = court.tally.record(&spec(1), Duration::from_millis(10)).await;
-    assert!(matches!(&answer, Answer::Disputed(text) if text.contains("/divergences/3")), "{answer:?}");
+    assert!(matches!(&answer, Answer::Disputed { sentence, .. } if sentence.contains("/divergences/3")), "{answer:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,15 @@
-//! The operator's side: counters and a look into the queue. Read-only, and on an address of its own.
+//! The operator's side, on an address of its own: counters, a look into the queue, peers and divergences. What changes
+//! something is in [`actions`], and needs a token.
 //!
 //! A page of some other site could make a browser ask here; the Host header it would send names that
 //! other site, so only the bound address is answered.
 
-use std::net::SocketAddr;
+mod actions;
+
+pub use actions::Token;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::Router;
@@ -15,8 +21,10 @@ use axum::http::{HeaderMap, Method, Response};
 
 use super::error::Error;
 use super::pages::{self, Base};
-use super::paths::Audience;
-use super::{State, fresh, html, text, without_body};
+use super::peers::PeerLine;
+use super::paths::{self, Api, Audience, Route};
+use super::{Call, State, api, divergences, fresh, html, peers, text, without_body};
+use crate::store::Reader;
 
 /// As Prometheus asks for it.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,38 +39,76 @@ struct Overview {
     claims: u64,
     builds: Vec<(String, &'static str)>,
     troubles: Vec<(String, String, u32, String)>,
+    peers: Vec<PeerLine>,
+    open: u64,
 }
 
-/// What the admin listener on this address serves.
-pub fn router(state: State, bound: SocketAddr) -> Router {
-    Router::new().fallback(dispatch).with_state((state, bound))
+/// What the admin listener on this address serves. Whoever shows the token may act.
+pub fn router(state: State, bound: SocketAddr, token: Token) -> Router {
+    Router::new().fallback(dispatch).with_state(Admin { state, bound, token: Arc::new(token) })
 }
 
-async fn dispatch(Extracted((state, bound)): Extracted<(State, SocketAddr)>, request: Request) -> Response<Body> {
-    let (head, _) = request.into_parts();
-    let response = match answer(&state, bound, &head).await {
+#[derive(Clone)]
+struct Admin {
+    state: State,
+    bound: SocketAddr,
+    token: Arc<Token>,
+}
+
+async fn dispatch(Extracted(admin): Extracted<Admin>, request: Request) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let response = match answer(&admin, &head, body).await {
         Ok(response) => response,
-        Err(error) => error.respond(&state, Audience::Anyone, &head.headers),
+        Err(error) => {
+            let audience = if head.method == Method::POST { Audience::Api } else { paths::audience(head.uri.path()) };
+            error.respond(&admin.state, audience, &head.headers)
+        }
     };
     if head.method == Method::HEAD { without_body(response) } else { response }
 }
 
-async fn answer(state: &State, bound: SocketAddr, head: &Head) -> Result<Response<Body>, Error> {
+async fn answer(admin: &Admin, head: &Head, body: Body) -> Result<Response<Body>, Error> {
+    let state = &admin.state;
     let authority = head.uri.authority().map(ToString::to_string);
-    if !is_ours(authority, &head.headers, bound) {
+    if !is_ours(authority, &head.headers, admin.bound) {
         return Err(Error::Forbidden("this address is not served under that name"));
     }
     let path = head.uri.path();
-    if !matches!(path, "/" | "/metrics" | "/healthz") {
-        return Err(Error::not_found());
+    if let Some(action) = actions::Action::at(path) {
+        if head.method != Method::POST {
+            return Err(Error::Method("POST"));
+        }
+        if !admin.token.is_shown(&head.headers) {
+            return Err(Error::Unauthorized);
+        }
+        return action.run(state, body).await;
     }
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Error::Method("GET, HEAD"));
     }
     match path {
-        "/metrics" => Ok(fresh(OPENMETRICS, state.metrics.to_text())),
+        "/metrics" => {
+            peers::measure(state).await?;
+            Ok(fresh(OPENMETRICS, state.metrics.to_text()))
+        }
         "/healthz" => Ok(text("ok\n")),
-        _ => overview(state).await,
+        "/" => overview(state).await,
+        _ => shown_to_all(state, head).await,
+    }
+}
+
+/// What strangers may see on the public address, and the operator's commands need here as well.
+async fn shown_to_all(state: &State, head: &Head) -> Result<Response<Body>, Error> {
+    let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let call = Call { state, head, client };
+    match paths::route(head.uri.path()).map_err(|_| Error::not_found())? {
+        Route::Asset(name) => state.assets().serve(&call, &name),
+        Route::Divergences => divergences::pages::list(&call).await,
+        Route::Divergence(id) => divergences::pages::page(&call, id).await,
+        Route::Api(
+            api @ (Api::Node | Api::Peers | Api::Queue | Api::Divergences | Api::Divergence(_) | Api::Evidence(_)),
+        ) => api::serve(&call, api).await,
+        _ => Err(Error::not_found()),
     }
 }
 
@@ -89,7 +135,8 @@ fn is_ours(authority: Option<String>, headers: &HeaderMap, bound: SocketAddr) ->
 }
 
 async fn overview(state: &State) -> Result<Response<Body>, Error> {
-    let troubles = state.store.read(|reader| reader.troubles(TROUBLES)).await?;
+    let read = |reader: &Reader<'_>| Ok((reader.troubles(TROUBLES)?, reader.count_open_divergences()?));
+    let (troubles, open) = state.store.read(read).await?;
     let mut builds = Vec::new();
     if let Some(builder) = &state.builder {
         let now = builder.snapshot();
@@ -101,6 +148,8 @@ async fn overview(state: &State) -> Result<Response<Body>, Error> {
         accepted: state.accepted.size().get(),
         claims: state.claims.size().get(),
         builds,
+        peers: peers::lines(state).await?,
+        open,
         troubles: troubles
             .into_iter()
             .map(|trouble| (trouble.spec, trouble.detail, trouble.tries, pages::time(trouble.next_at)))

@@ -9,7 +9,8 @@ use axum::http::{Response, StatusCode};
 
 use super::error::{Error, accepts_html};
 use super::others::{self, Group};
-use super::pages::{Base, WordLine, result_path, sentence, time, word_lines};
+use super::words::Words;
+use super::pages::{Base, result_path, sentence, time};
 use super::paths::BuildStep;
 use super::{Call, events, html, redirect, results, see_other, tlog};
 use crate::builder::{Phase, Progress};
@@ -36,7 +37,7 @@ struct Build {
     total: Option<u64>,
     lines: String,
     advice: &'static str,
-    words: Vec<WordLine>,
+    words: Words,
     others: Vec<Group>,
 }
 
@@ -95,7 +96,7 @@ async fn page(call: &Call<'_>, spec: &Spec) -> Result<Response<Body>, Error> {
     let mut progress = progress.map(|ticket| ticket.progress.borrow().clone());
     let failure = match view.answer() {
         // Building again settles no dispute; it may settle everything else.
-        Some(answer) if progress.is_none() || matches!(answer, Answer::Disputed(_)) => {
+        Some(answer) if progress.is_none() || matches!(answer, Answer::Disputed { .. }) => {
             progress = None;
             Some(results::explained(call, spec, answer).await)
         }
@@ -134,7 +135,7 @@ impl Build {
             (None, Some(error @ Error::Unavailable { .. }), Some(trouble)) => {
                 ("Not built for now", format!("{error}; it is tried again at {}", time(trouble.next_at)))
             }
-            (None, Some(Error::Disputed(text)), _) => ("The voters disagree", text.clone()),
+            (None, Some(error @ Error::Disputed { .. }), _) => ("The voters disagree", error.to_string()),
             (None, Some(error), _) => ("Not built", error.to_string()),
             (None, None, _) if !view.waiting_for.is_empty() && !view.words.is_empty() => {
                 ("Waiting", format!("waiting for {}", view.waiting_for.join(", ")))
@@ -157,13 +158,13 @@ impl Build {
             live: failure.is_none(),
             busy,
             failed: failure.is_some(),
-            startable: !busy && !matches!(failure, Some(Error::Disputed(_))),
+            startable: !busy && !matches!(failure, Some(Error::Disputed { .. })),
             button: if failure.is_some() { "Try again" } else { "Build it" },
             done,
             total,
             lines,
             advice: failure.map(Error::advice).unwrap_or_default(),
-            words: if view.words.is_empty() { Vec::new() } else { word_lines(call.state, view) },
+            words: Words::of(call.state, view),
             others,
         }
     }

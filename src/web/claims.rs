@@ -89,7 +89,7 @@ pub(super) async fn want(call: &Call<'_>, body: Body) -> Result<Response<Body>, 
         Ok(Some(progress)) => position(&progress.borrow()),
         Ok(None) => ("waiting", None),
         Err(Answer::Record(_)) => ("accepted", None),
-        Err(Answer::Disputed(_)) => ("disputed", None),
+        Err(Answer::Disputed { .. }) => ("disputed", None),
         Err(Answer::Waiting { .. }) => ("waiting", None),
         Err(other) => return Err(other.into()),
     };

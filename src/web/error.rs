@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 use tracing::error;
@@ -29,8 +29,13 @@ pub(super) enum Error {
     /// A finding, not a fault: what it takes to be told so by a person or a program.
     #[error("cannot be built: {class}: {explanation}")]
     CannotBuild { class: String, explanation: String, detail: String },
+    #[error("{sentence}")]
+    Disputed { sentence: String, divergence: Option<i64> },
+    /// What was to be ended is not there any more, or is ended in another way.
     #[error("{0}")]
-    Disputed(String),
+    Conflict(String),
+    #[error("this needs the token from the file `admin` in the data directory, as Authorization: Bearer TOKEN")]
+    Unauthorized,
     /// There is no result yet that this could belong to.
     #[error("{0}")]
     Unprocessable(String),
@@ -60,7 +65,8 @@ impl Error {
         match self {
             Error::Malformed(_) => StatusCode::BAD_REQUEST,
             Error::NotFound(_) | Error::CannotBuild { .. } => StatusCode::NOT_FOUND,
-            Error::Disputed(_) => StatusCode::CONFLICT,
+            Error::Disputed { .. } | Error::Conflict(_) => StatusCode::CONFLICT,
+            Error::Unauthorized => StatusCode::UNAUTHORIZED,
             Error::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Error::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -78,7 +84,9 @@ impl Error {
             Error::Malformed(_) => "malformed",
             Error::NotFound(_) => "not-found",
             Error::CannotBuild { class, .. } => class,
-            Error::Disputed(_) => "disputed",
+            Error::Disputed { .. } => "disputed",
+            Error::Conflict(_) => "conflict",
+            Error::Unauthorized => "unauthorized",
             Error::Unprocessable(_) => "no-result",
             Error::TooMany(_) => "too-many",
             Error::Unavailable { .. } => "unavailable",
@@ -99,12 +107,17 @@ impl Error {
                 "Nothing is wrong with this node: the program cannot be built this way. \
                  Another version, target or Go version may do."
             }
-            Error::Disputed(_) => "Nobody should trust either binary until it is known why they differ.",
+            Error::Disputed { .. } => "Nobody should trust either binary until it is known why they differ.",
             Error::Unprocessable(_) => "Start the build first and come back when it is done.",
             Error::TooMany(_) => "Wait a little and try again.",
             Error::Unavailable { .. } => "Try again in a moment.",
             Error::Internal(_) => "The operator finds the cause in the node's journal. Try again later.",
-            Error::TooLarge(_) | Error::TooSlow | Error::Method(_) | Error::Forbidden(_) => "",
+            Error::TooLarge(_)
+            | Error::TooSlow
+            | Error::Method(_)
+            | Error::Forbidden(_)
+            | Error::Conflict(_)
+            | Error::Unauthorized => "",
         }
     }
 
@@ -113,6 +126,14 @@ impl Error {
         match self {
             Error::CannotBuild { detail, .. } => detail,
             _ => "",
+        }
+    }
+
+    /// The page that has more to say.
+    pub(super) fn more(&self) -> Option<String> {
+        match self {
+            Error::Disputed { divergence: Some(id), .. } => Some(format!("/divergences/{id}")),
+            _ => None,
         }
     }
 
@@ -148,6 +169,8 @@ impl Error {
         }
         if let Error::Method(allowed) = self {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        } else if let Error::Unauthorized = self {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -187,7 +210,7 @@ impl Nowhere {
 impl From<Answer> for Error {
     fn from(answer: Answer) -> Error {
         match answer {
-            Answer::Disputed(sentence) => Error::Disputed(sentence),
+            Answer::Disputed { sentence, divergence } => Error::Disputed { sentence, divergence },
             Answer::CannotBuild { class, party, .. } => Error::CannotBuild {
                 class: class.to_string(),
                 explanation: format!("{} (found by {})", class.explain(), party.name),

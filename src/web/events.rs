@@ -195,7 +195,7 @@ fn succeeded(row: &RecordRow) -> Value {
 
 fn failure(error: &Error) -> Value {
     let kind = match error {
-        Error::CannotBuild { .. } | Error::Disputed(_) | Error::NotFound(_) => "PermFailed",
+        Error::CannotBuild { .. } | Error::Disputed { .. } | Error::NotFound(_) => "PermFailed",
         _ => "TempFailed",
     };
     let text = match error.detail() {

@@ -9,11 +9,10 @@ use axum::http::header::HOST;
 use jiff::Timestamp;
 
 use super::error::Error;
-use super::{Call, State, html, paths, see_other};
+use super::peers::PeerLine;
+use super::{Call, State, html, paths, peers, see_other};
 use crate::model::{PackageQuery, Spec, Target, Variant};
-use crate::quorum::Word;
-use crate::store::RecordRow;
-use crate::tally::View;
+use crate::store::{Reader, RecordRow};
 
 /// Records on the home page.
 const RECENT: usize = 20;
@@ -51,6 +50,8 @@ pub(super) struct Problem {
     sentence: String,
     detail: String,
     advice: &'static str,
+    /// The page that has more to say; empty if there is none.
+    more: String,
 }
 
 impl Problem {
@@ -63,6 +64,7 @@ impl Problem {
             sentence: sentence(&error.to_string()),
             detail: error.detail().to_owned(),
             advice: error.advice(),
+            more: error.more().unwrap_or_default(),
         }
     }
 }
@@ -74,6 +76,8 @@ struct Home {
     targets: Vec<String>,
     recent: Vec<Recent>,
     voters: Vec<String>,
+    peers: Vec<PeerLine>,
+    open: u64,
     forms: Vec<(String, &'static str)>,
     size: u64,
     get: String,
@@ -96,7 +100,8 @@ pub(super) async fn home(call: &Call<'_>) -> Result<Response<Body>, Error> {
         return find(call, package.trim());
     }
     let state = call.state;
-    let recent = state.store.read(|reader| reader.newest_records(RECENT)).await?;
+    let read = |reader: &Reader<'_>| Ok((reader.newest_records(RECENT)?, reader.count_open_divergences()?));
+    let (recent, open) = state.store.read(read).await?;
     let example: Spec = match recent.first() {
         Some(row) => row.record.spec.clone(),
         None => "filippo.io/age@v1.2.1/cmd/age/linux-amd64-go1.27.1/".parse().expect("a spec"),
@@ -107,6 +112,8 @@ pub(super) async fn home(call: &Call<'_>) -> Result<Response<Body>, Error> {
         forms: forms(&example, recent.first()),
         recent: recent.into_iter().map(Recent::of).collect(),
         voters: state.tally.voters().iter().map(|voter| voter.name.clone()).collect(),
+        peers: peers::lines(state).await?,
+        open,
         size: state.accepted.size().get(),
         get: get_command(call, &example, None),
         command: build_command(&example),
@@ -165,41 +172,6 @@ fn forms(spec: &Spec, row: Option<&RecordRow>) -> Vec<(String, &'static str)> {
         forms.push((format!("/tlog/lookup/{spec}"), "its record with the signed head, for programs"));
     }
     forms
-}
-
-/// A voter's word, for people.
-pub(super) struct WordLine {
-    pub(super) party: String,
-    pub(super) said: String,
-    pub(super) at: String,
-    pub(super) link: String,
-}
-
-/// What each voter says, the silent ones included.
-pub(super) fn word_lines(state: &State, view: &View) -> Vec<WordLine> {
-    let own = state.node.key.to_string();
-    let line = |voter: &crate::tally::Voter| {
-        let word = view.words.iter().find(|word| word.voter.vkey == voter.vkey);
-        let (said, at) = match word {
-            None => ("nothing yet".to_owned(), String::new()),
-            Some(word) => (said(&word.word), time(word.at)),
-        };
-        let proven = word.is_some() && voter.vkey == own;
-        WordLine {
-            party: voter.name.clone(),
-            said,
-            at,
-            link: if proven { format!("/claims/lookup/{}", view.spec) } else { String::new() },
-        }
-    };
-    state.tally.voters().iter().map(line).collect()
-}
-
-fn said(word: &Word) -> String {
-    match word {
-        Word::Sum { size, sum } => format!("{sum}, {}", bytes(*size)),
-        Word::CannotBuild(class) => format!("cannot be built: {class}"),
-    }
 }
 
 /// The path of a record's result page.

@@ -11,8 +11,9 @@ use flate2::read::MultiGzDecoder;
 
 use super::error::Error;
 use super::others::{self, Group};
-use super::pages::{self, Base, WordLine, result_path};
+use super::pages::{self, Base, result_path};
 use super::paths::ResultStep;
+use super::words::Words;
 use super::{Call, IMMUTABLE, events, files, html, immutable, redirect, text};
 use crate::model::{Claim, Finding, Spec, SpecQuery, Sum, Variant};
 use crate::store::RecordRow;
@@ -50,7 +51,7 @@ struct Page {
     get: String,
     reproduce: String,
     flags: Vec<(String, &'static str)>,
-    words: Vec<WordLine>,
+    words: Words,
     others: Vec<Group>,
 }
 
@@ -195,7 +196,7 @@ async fn page(call: &Call<'_>, row: &RecordRow) -> Result<Response<Body>, Error>
         get: pages::get_command(call, spec, Some(sum.to_string())),
         reproduce: pages::build_command(spec),
         flags: pages::build_flags(spec),
-        words: pages::word_lines(state, &view),
+        words: Words::of(state, &view),
         others: others::groups(state, spec).await?,
     };
     Ok(html(&page))

@@ -158,8 +158,14 @@ impl World {
     }
 
     pub(super) async fn admin(&self, path: &str, host: &str) -> Answer {
-        let app = admin::router(self.state.clone(), "127.0.0.1:8001".parse().unwrap());
-        read(app.oneshot(request(Method::GET, path, &[("host", host)], "")).await.unwrap()).await
+        self.operate(request(Method::GET, path, &[("host", host)], "")).await
+    }
+
+    /// A request to the admin listener on 127.0.0.1:8001, whose token is `sesame`.
+    pub(super) async fn operate(&self, request: Request) -> Answer {
+        let token = admin::Token::new("sesame".to_owned());
+        let app = admin::router(self.state.clone(), "127.0.0.1:8001".parse().unwrap(), token);
+        read(app.oneshot(request).await.unwrap()).await
     }
 
     /// This node has built `bytes` for a spec.
