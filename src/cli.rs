@@ -2,14 +2,18 @@
 //!
 //! stdout is data, stderr is talk. Exit codes are [`Exit`], and documented.
 
+pub mod admin;
 pub mod check;
 pub mod completions;
 pub mod config;
+pub mod divergences;
 pub mod evidence;
 pub mod get;
 pub mod helper;
 pub mod keygen;
 pub mod man;
+pub mod peers;
+pub mod queue;
 pub mod serve;
 pub mod sum;
 pub mod toolchain;
@@ -54,6 +58,9 @@ enum Command {
     Serve(serve::ServeArgs),
     Get(get::GetArgs),
     Check(check::CheckArgs),
+    Peers(peers::Args),
+    Divergences(divergences::Args),
+    Queue(queue::Args),
     Sum(sum::Args),
     Keygen(keygen::Args),
     Config(config::Args),
@@ -81,6 +88,9 @@ impl Cli {
             Command::Serve(args) => wait(serve::run(args)),
             Command::Get(args) => wait(get::run(args)),
             Command::Check(args) => check::run(&args),
+            Command::Peers(args) => wait(peers::run(args)),
+            Command::Divergences(args) => wait(divergences::run(args)),
+            Command::Queue(args) => wait(queue::run(args)),
             Command::Sum(args) => sum::run(&args),
             Command::Keygen(args) => keygen::run(&args),
             Command::Config(args) => config::run(&args),

@@ -1,11 +1,13 @@
 //! `sumpeer check`: validates a whole node, running or not, and changes nothing.
 //!
-//! Every record, claim, hash, tile, head signature, binary and link between them, in both directions: what the
-//! logs say must be in the tables, and what the tables say must be in the logs. All database reads see one state,
+//! Every record, claim, hash, tile, head signature, binary and link between them, also of the logs of peers, and in both
+//! directions: what the logs say must be in the tables, and what the tables say must be in the logs. All database reads see one state,
 //! so a running node may go on.
 
 mod files;
 mod logs;
+mod peers;
+mod tree;
 
 use std::path::PathBuf;
 
@@ -82,6 +84,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
             logs::check_words(reader, &key.verifier().to_string(), &mut report)
         })
         .context("cannot check the logs")?;
+    store.read(|reader| peers::check(reader, &key.verifier(), &mut report)).context("cannot check the logs of peers")?;
     files::check_binaries(&store, data, &mut report).context("cannot check the binaries")?;
     files::check_modules(&store, data, &mut report).context("cannot check the module files")?;
     print(&report, args.json)

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::settle::whole_seconds;
-use crate::evidence::{Bundle, Party, Source};
+use crate::evidence::{Bundle, Kind, Party, Source};
 use crate::log::StoredTiles;
 use crate::peer::Peers;
 use crate::store::{DivergenceRow, LogId, PeerLogId, Reader, SaidRow, TreeId};
@@ -59,13 +59,13 @@ pub fn evidence(
     names: &Names,
     made_at: Timestamp,
 ) -> Result<String, NoEvidence> {
-    if let Some(kept) = &row.evidence {
-        return Ok(kept.clone());
-    }
-    let one_party = match row.kind.as_str() {
-        "divergence" => false,
-        "contradiction" => true,
-        kind => return Err(NoEvidence::NotYet(format!("nothing was kept that shows this {kind}"))),
+    let one_party = match (row.kind.parse(), &row.evidence) {
+        (Ok(_), Some(kept)) => return Ok(kept.clone()),
+        (Ok(Kind::Divergence), None) => false,
+        (Ok(Kind::Contradiction), None) => true,
+        (Ok(kind), None) => return Err(NoEvidence::NotYet(format!("nothing was kept that shows this {kind}"))),
+        // What this node noted of itself, in a sentence.
+        (Err(_), why) => return Err(NoEvidence::NotYet(why.clone().unwrap_or_default())),
     };
     let spec = row.spec.as_deref().context("a divergence of words is of no spec")?;
     let spec = spec.parse().with_context(|| format!("the stored spec {spec} is malformed"))?;

@@ -46,7 +46,14 @@ pub(super) fn description() -> Value {
             ),
             "/api/v1/queue": path("What is building, waiting and backing off.", paging(), list("Build"), &["400"]),
             "/api/v1/peers": path("The peers of this node.", paging(), list("Peer"), &["400"]),
-            "/api/v1/divergences": path("Who named different sums for one spec.", paging(), list("Divergence"), &["400"]),
+            "/api/v1/divergences": path("What was found to differ.", paging(), list("Divergence"), &["400"]),
+            "/api/v1/divergences/{id}": path("One divergence.", vec![divergence_id()], reference("Divergence"), &["404"]),
+            "/api/v1/divergences/{id}/evidence": path(
+                "The file that proves it, for `sumpeer evidence verify`. While no signed head covers the words: 503.",
+                vec![divergence_id()],
+                reference("Evidence"),
+                &["404", "503"],
+            ),
             "/api/openapi.json": path("This description.", vec![], json!({"type": "object"}), &[]),
         },
         "components": {"schemas": schemas()},
@@ -61,6 +68,7 @@ fn path(summary: &str, parameters: Vec<Value>, schema: Value, errors: &[&str]) -
     for status in errors {
         responses[status] = error(match *status {
             "400" => "The request is malformed.",
+            "503" => "Not yet; Retry-After says when to ask again.",
             _ => "There is no such thing.",
         });
     }
@@ -85,6 +93,10 @@ fn paging() -> Vec<Value> {
             json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
         ),
     ]
+}
+
+fn divergence_id() -> Value {
+    parameter("id", "path", "Its number.", json!({"type": "string", "pattern": "^[0-9]+$"}))
 }
 
 fn reference(name: &str) -> Value {
@@ -187,11 +199,86 @@ fn schemas() -> Value {
             "tries": integer("How often it was tried."),
             "until": time("When it is tried again."),
         })),
-        "Peer": object(&["name", "vkey", "url"], json!({
-            "name": string("As the operator calls it."), "vkey": string("Its verifier key."), "url": string("Where it is."),
-        })),
-        "Divergence": object(&["id", "kind", "state"], json!({
-            "id": string("Its name."), "kind": string("What kind."), "state": {"enum": ["open", "resolved"]},
-        })),
+        "Peer": peer(&strings),
+        "Divergence": divergence(),
+        "Evidence": json!({"type": "object", "description": "As docs/PROTOCOL.md has it."}),
     })
+}
+
+fn peer(strings: &Value) -> Value {
+    let counts = object(
+        &["agree", "differ", "missing", "cannot_build"],
+        json!({
+            "agree": integer("Specs of which it has named the same sum and size as this node."),
+            "differ": integer("Specs of which it has named others."),
+            "missing": integer("Specs that this node has a sum of and the peer has said nothing about."),
+            "cannot_build": integer("Specs that it found to be impossible to build."),
+        }),
+    );
+    let log = object(
+        &["log", "downloaded", "verified", "lag"],
+        json!({
+            "log": {"enum": ["claims", "log"]},
+            "size": integer("Entries that its newest signed head covers."),
+            "root": string("Root hash of that head."),
+            "head": string("The signed note."),
+            "head_at": time("When it was seen."),
+            "downloaded": integer("Entries held, proven or not."),
+            "verified": integer("Entries proven and stored."),
+            "lag": integer("Entries that the head is ahead of those."),
+        }),
+    );
+    object(
+        &["name", "vkey", "url", "vote", "state", "quarantine", "logs", "counts", "gaps", "not_words"],
+        json!({
+            "name": string("As the operator calls it."),
+            "vkey": string("Its verifier key."),
+            "url": string("Where it is."),
+            "kind": {"enum": ["sumpeer", "gobuild"]},
+            "vote": {"type": "boolean", "description": "Whether its word is needed for a record."},
+            "state": {"enum": ["following", "polling", "catching-up", "backoff", "quarantined"]},
+            "quarantine": {"oneOf": [{"type": "null"}, object(&["since", "reason", "divergence"], json!({
+                "since": time("Since when it is not believed."),
+                "reason": string("One sentence."),
+                "divergence": string("The divergence that shows it."),
+            }))]},
+            "connected_since": time("Since when it is followed without a break."),
+            "logs": {"type": "array", "items": log},
+            "counts": counts,
+            "gaps": integer("Gaps and repeats in its streams."),
+            "not_words": integer("Entries of its log that are no words."),
+            "ring": strings.clone(),
+            "last_error": string("The last thing that went wrong."),
+        }),
+    )
+}
+
+fn divergence() -> Value {
+    let word = object(
+        &["party", "vkey", "source", "number", "sum", "size"],
+        json!({
+            "party": string("Who said it."),
+            "vkey": string("Its verifier key."),
+            "source": {"enum": ["claims", "log"]},
+            "number": integer("Entry in that log of the party."),
+            "sum": string("What it named."),
+            "size": integer("Bytes."),
+            "at": time("When, by its own clock; left out for records, which say no time."),
+        }),
+    );
+    object(
+        &["id", "kind", "state", "spec", "words", "first_seen", "last_seen"],
+        json!({
+            "id": string("Its number."),
+            "kind": string("divergence, contradiction, fork, rollback, bad-root, mirror-mismatch or own-log."),
+            "state": {"enum": ["open", "resolved"]},
+            "spec": {"type": ["string", "null"], "description": "Of what; null if it is about a whole log."},
+            "party": string("Whose word or head opened it."),
+            "vkey": string("Its verifier key."),
+            "words": {"type": "array", "items": word, "description": "Of each party the newest 20."},
+            "first_seen": time("When it was found."),
+            "last_seen": time("When it was last seen again."),
+            "note": string("How the operator settled it."),
+        }),
+    )
 }

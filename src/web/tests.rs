@@ -4,6 +4,8 @@
 
 mod api;
 mod builds;
+mod federation;
+mod heard;
 mod logs;
 mod pages;
 mod streams;

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use anyhow::Context;
-
 use super::Report;
+use super::tree::{Rebuilt, compare_tile};
 use crate::model::{Claim, Finding, Record};
 use crate::quorum::Word;
 use crate::store::{HeadForm, LogId, Reader, RecordRow};
-use crate::tlog::{self, CompactRange, Hash, TILE_WIDTH, leaf_hash, tile_root};
+use crate::tlog::{self, Hash, TILE_WIDTH, leaf_hash};
 
 /// Hashes every entry again and compares all tiles and heads with what comes out; the accepted log's entries
 /// also with the rows made from them.
@@ -28,12 +27,12 @@ pub(super) fn check(reader: &Reader<'_>, log: LogId, forms: &[HeadForm], report:
         }
         for text in &texts {
             tree.push(leaf_hash(text), &mut |level, index, hashes| {
-                compare_tile(reader, log, level, index, hashes, report)
+                compare_tile(reader, (log.into(), name), level, index, hashes, report)
             })?;
         }
         first += TILE_WIDTH;
     }
-    tree.edges(&mut |level, index, hashes| compare_tile(reader, log, level, index, hashes, report))?;
+    tree.edges(&mut |level, index, hashes| compare_tile(reader, (log.into(), name), level, index, hashes, report))?;
     let stored = reader.count_tiles(log)?;
     report.expect(stored == tree.tiles, || {
         format!("the {name} log has {stored} tiles stored, but {count} entries make {}", tree.tiles)
@@ -125,22 +124,6 @@ fn check_records(reader: &Reader<'_>, first: u64, texts: &[Vec<u8>], report: &mu
     Ok(())
 }
 
-fn compare_tile(
-    reader: &Reader<'_>,
-    log: LogId,
-    level: u8,
-    index: u64,
-    hashes: &[Hash],
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let stored = reader.tile(log, level, index)?;
-    let same = stored.len() == hashes.len() * 32 && hashes.iter().zip(stored.chunks(32)).all(|(a, b)| a.0 == *b);
-    report.expect(same, || {
-        format!("tile {index} of level {level} of the {} log is not what its entries give", log.name())
-    });
-    Ok(())
-}
-
 fn check_head(
     reader: &Reader<'_>,
     log: LogId,
@@ -170,53 +153,4 @@ fn check_head(
         Err(error) => report.problem(format!("the head of {origin} is not good: {error}")),
     }
     Ok(())
-}
-
-/// A tree computed again from its leaves; tiles are handed out as they fill up, so memory stays flat.
-#[derive(Default)]
-struct Rebuilt {
-    range: CompactRange,
-    levels: Vec<Level>,
-    tiles: u64,
-}
-
-#[derive(Default)]
-struct Level {
-    full: u64,
-    hashes: Vec<Hash>,
-}
-
-type Visit<'v> = dyn FnMut(u8, u64, &[Hash]) -> anyhow::Result<()> + 'v;
-
-impl Rebuilt {
-    fn push(&mut self, leaf: Hash, visit: &mut Visit<'_>) -> anyhow::Result<()> {
-        self.range.push(leaf);
-        let mut hash = leaf;
-        for level in 0.. {
-            if self.levels.len() == level {
-                self.levels.push(Level::default());
-            }
-            let tile = &mut self.levels[level];
-            tile.hashes.push(hash);
-            if (tile.hashes.len() as u64) < TILE_WIDTH {
-                break;
-            }
-            self.tiles += 1;
-            visit(u8::try_from(level).context("a tree of too many levels")?, tile.full, &tile.hashes)?;
-            hash = tile_root(&tile.hashes);
-            tile.hashes.clear();
-            tile.full += 1;
-        }
-        Ok(())
-    }
-
-    fn edges(&mut self, visit: &mut Visit<'_>) -> anyhow::Result<()> {
-        for (level, tile) in (0u8..).zip(&self.levels) {
-            if !tile.hashes.is_empty() {
-                self.tiles += 1;
-                visit(level, tile.full, &tile.hashes)?;
-            }
-        }
-        Ok(())
-    }
 }

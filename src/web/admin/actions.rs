@@ -116,6 +116,10 @@ async fn resolve(state: &State, resolve: Resolve) -> Result<Response<Body>, Erro
     if !row.open {
         return Err(Error::Conflict(format!("divergence {id} is settled already")));
     }
+    if row.kind == "own-log" {
+        let way = "this node's key is used up: begin again with an empty data directory and a new key".to_owned();
+        return Err(Error::Conflict(way));
+    }
     // Settling what a quarantine rests on would leave it without an end.
     if let Some(vkey) = row.party {
         let name = divergences::names(state).of(&vkey);

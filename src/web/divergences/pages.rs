@@ -168,6 +168,7 @@ impl Said {
 fn settle_command(row: &DivergenceRow, party: &str) -> String {
     match row.kind.as_str() {
         "fork" | "bad-root" => format!("sumpeer peers release {} --note \"…\"", shell(party)),
+        "own-log" => "sumpeer serve --data NEW-FOLDER".to_owned(),
         _ => format!("sumpeer divergences resolve {} --note \"…\"", row.id),
     }
 }
@@ -248,6 +249,14 @@ impl Advice {
                 "A program came whole from this party and was not what its log names. Downloads are not signed, so nobody \
                  else can be convinced by this alone. The bytes were thrown away.",
                 "Ask its operator to check the disk; look at what stands between you and them.",
+            ),
+            "own-log" => (
+                "This node's own log is in doubt",
+                "A peer has shown a head that this node's key signed and that its log does not have. Somebody else has the \
+                 key, or the log was restored from a backup and has lost entries. This node signs nothing any more; what \
+                 it has is still served.",
+                "Find out which of the two it is. Either way the key is used up: begin again with an empty data directory \
+                 and a new key, tell your users and peers both keys, and keep the old data as evidence.",
             ),
             _ => ("Something differs", "A newer version of this program noted it.", "Use the newer version to read it."),
         };

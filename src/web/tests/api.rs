@@ -1,13 +1,15 @@
 //! The API and what describes it, and the operator's side.
 
 use super::world::{SPEC, World};
-use crate::model::Class;
+use crate::model::{Class, Finding};
 use crate::tlog::{Hash, SUMDB_ORIGIN, check_inclusion, leaf_hash, open_head};
 
 #[tokio::test]
 async fn every_described_path_answers_with_the_described_members() {
-    let world = World::new().await;
-    world.built(SPEC, b"a binary").await;
+    let world = World::with_voters(&["beta"]).await;
+    let sum = world.built(SPEC, b"a binary").await;
+    world.says("beta", SPEC, Finding::Built { size: 8, sum }).await;
+    world.says("beta", SPEC, Finding::Built { size: 9, sum }).await;
     world
         .state
         .builder
@@ -17,9 +19,9 @@ async fn every_described_path_answers_with_the_described_members() {
         .unwrap();
     let description = world.get("/api/openapi.json").await.json();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 8);
+    assert_eq!(paths.len(), 10);
     for (path, item) in paths {
-        let asked = path.replace("{number}", "0").replace("{spec}", SPEC);
+        let asked = path.replace("{number}", "0").replace("{spec}", SPEC).replace("{id}", "1");
         let answer = world.get(&asked).await;
         assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "application/json"), "{asked}");
         let schema = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"];

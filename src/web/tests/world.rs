@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use zip::write::{SimpleFileOptions, ZipWriter};
@@ -26,6 +27,7 @@ use crate::builder::{self, BuildLimits, Builder};
 use crate::goproxy::{Client as Proxy, ModuleCache};
 use crate::log::{Log, forms};
 use crate::metrics::Metrics;
+use crate::peer::{Peers, Status};
 use crate::model::{Claim, Class, Finding, Spec, Sum, Target};
 use crate::store::{LogId, Store};
 use crate::tally::{Found, Settled, Tally, Voter, settle};
@@ -43,6 +45,8 @@ pub(super) struct World {
     pub(super) voters: Vec<Voter>,
     app: Router,
     pub(super) builder: Builder,
+    /// What the followers of the other voters would say.
+    pub(super) statuses: HashMap<String, watch::Sender<Status>>,
     _data: TempDir,
 }
 
@@ -102,13 +106,20 @@ impl World {
             let vkey = SignerKey::generate(name, [9; 32]).unwrap().verifier().to_string();
             Voter { name: (*name).to_owned(), vkey, own: false }
         }));
+        let mut statuses = HashMap::new();
+        let followed = voters.iter().filter(|voter| !voter.own).map(|voter| {
+            let (sender, status) = watch::channel(Status::default());
+            statuses.insert(voter.name.clone(), sender);
+            (super::heard::peer(&voter.name, &voter.vkey), status)
+        });
+        let peers = Peers::new(followed.collect());
         let tally = Tally::new(store.clone(), Some(builder.clone()), binaries.clone(), voters.clone(), Vec::new());
         let state = State::new(Parts {
             accepted: Log::new(&store, LogId::Accepted),
             claims: Log::new(&store, LogId::Claims),
             store,
             tally,
-            peers: crate::peer::Peers::default(),
+            peers,
             binaries,
             builder: Some(builder.clone()),
             modules,
@@ -125,7 +136,7 @@ impl World {
             .1,
             stop: CancellationToken::new(),
         });
-        World { app: router(state.clone()), state, own, voters, builder, _data: data }
+        World { app: router(state.clone()), state, own, voters, builder, statuses, _data: data }
     }
 
     pub(super) async fn send(&self, request: Request) -> Answer {
@@ -200,7 +211,7 @@ impl World {
         self.state.tally.tell_news();
     }
 
-    async fn found(&self, spec: &str, found: Finding, binary: Option<crate::store::BinaryRow>) -> Settled {
+    pub(super) async fn found(&self, spec: &str, found: Finding, binary: Option<crate::store::BinaryRow>) -> Settled {
         let found = finding(spec, found, binary);
         let (own, voters) = (self.own.clone(), self.voters.clone());
         let settled = self.state.store.write(move |tx| settle(tx, &own, &voters, &found)).await.unwrap();
