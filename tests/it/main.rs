@@ -9,6 +9,7 @@ mod get;
 mod limits;
 #[path = "../bench/made.rs"]
 mod made;
+mod operator;
 mod progress;
 mod proxies;
 mod refusals;

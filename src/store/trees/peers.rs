@@ -229,7 +229,8 @@ impl Tx<'_> {
 
 /// The row of an entry: log and number in one, so that each log is appended to at its end.
 fn key(log: PeerLogId, number: u64) -> i64 {
-    log.0 << 40 | number.cast_signed()
+    // Added, as the end of a log may be asked for by the number after its last possible one.
+    (log.0 << 40) + number.cast_signed()
 }
 
 fn parse_head(row: &Row<'_>) -> rusqlite::Result<PeerHeadRow> {
