@@ -101,7 +101,8 @@ impl Admin {
     /// # Errors
     /// No node answers there, or it says why not.
     pub(super) async fn act(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.send(self.client.post(format!("{}{path}", self.address)).bearer_auth(&self.token).body(body.to_string())).await
+        self.send(self.client.post(format!("{}{path}", self.address)).bearer_auth(&self.token).body(body.to_string()))
+            .await
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Value> {

@@ -84,7 +84,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
             logs::check_words(reader, &key.verifier().to_string(), &mut report)
         })
         .context("cannot check the logs")?;
-    store.read(|reader| peers::check(reader, &key.verifier(), &mut report)).context("cannot check the logs of peers")?;
+    store
+        .read(|reader| peers::check(reader, &key.verifier(), &mut report))
+        .context("cannot check the logs of peers")?;
     files::check_binaries(&store, data, &mut report).context("cannot check the binaries")?;
     files::check_modules(&store, data, &mut report).context("cannot check the module files")?;
     print(&report, args.json)

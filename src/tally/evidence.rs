@@ -10,9 +10,13 @@ use jiff::Timestamp;
 use super::settle::whole_seconds;
 use crate::evidence::{Bundle, Kind, Party, Source};
 use crate::log::StoredTiles;
+use crate::model::Spec;
 use crate::peer::Peers;
 use crate::store::{DivergenceRow, LogId, PeerLogId, Reader, SaidRow, TreeId};
 use crate::tlog::{SUMDB_ORIGIN, TreeSize, VerifierKey, inclusion_proof, open_head};
+
+/// Pairs of words that are tried. Each but the first is there because somebody goes by two names.
+const TRIES: usize = 20;
 
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +72,7 @@ pub fn evidence(
         (Err(_), why) => return Err(NoEvidence::NotYet(why.clone().unwrap_or_default())),
     };
     let spec = row.spec.as_deref().context("a divergence of words is of no spec")?;
-    let spec = spec.parse().with_context(|| format!("the stored spec {spec} is malformed"))?;
+    let spec: Spec = spec.parse().with_context(|| format!("the stored spec {spec} is malformed"))?;
 
     let mut covered = Vec::new();
     let mut missing = Vec::new();
@@ -82,19 +86,23 @@ pub fn evidence(
     let differ = |one: &SaidRow, other: &SaidRow| {
         (one.size, one.sum) != (other.size, other.sum) && (one.vkey == other.vkey) == one_party
     };
-    let pair = covered.iter().enumerate().find_map(|(at, (one, head))| {
-        let (other, its) = covered[at + 1..].iter().find(|(other, _)| differ(one, other))?;
-        Some([(*other, its), (*one, head)])
-    });
-    let Some(pair) = pair else {
-        missing.dedup();
-        return Err(NoEvidence::NotYet(match missing.as_slice() {
-            [] => "the stored words do not differ".to_owned(),
-            names => format!("no signed head covers the word of {}", names.join(", ")),
-        }));
-    };
-    let [one, other] = pair.map(|(said, head)| head.party(reader, names, said));
-    Ok(Bundle::words(whole_seconds(made_at), spec, [one?, other?], None)?.encode())
+    let mut refused = None;
+    let pairs =
+        covered.iter().enumerate().flat_map(|(at, one)| covered[at + 1..].iter().map(move |other| (other, one)));
+    for ((one, head), (other, its)) in pairs.filter(|((one, _), (other, _))| differ(one, other)).take(TRIES) {
+        let parties = [head.party(reader, names, one)?, its.party(reader, names, other)?];
+        match Bundle::words(whole_seconds(made_at), spec.clone(), parties, None) {
+            Ok(bundle) => return Ok(bundle.encode()),
+            // Two names with one key pair, for one, are neither one party nor two; others may have differed as well.
+            Err(error) => refused = Some(format!("{error:#}")),
+        }
+    }
+    missing.dedup();
+    Err(NoEvidence::NotYet(match (missing.as_slice(), refused) {
+        (_, Some(why)) => why,
+        ([], None) => "the stored words do not differ".to_owned(),
+        (names, None) => format!("no signed head covers the word of {}", names.join(", ")),
+    }))
 }
 
 /// The stored signed head of a party's log.

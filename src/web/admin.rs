@@ -21,8 +21,8 @@ use axum::http::{HeaderMap, Method, Response};
 
 use super::error::Error;
 use super::pages::{self, Base};
-use super::peers::PeerLine;
 use super::paths::{self, Api, Audience, Route};
+use super::peers::PeerLine;
 use super::{Call, State, api, divergences, fresh, html, peers, text, without_body};
 use crate::store::Reader;
 

@@ -9,9 +9,9 @@ use axum::http::{Response, StatusCode};
 
 use super::error::{Error, accepts_html};
 use super::others::{self, Group};
-use super::words::Words;
 use super::pages::{Base, result_path, sentence, time};
 use super::paths::BuildStep;
+use super::words::Words;
 use super::{Call, events, html, redirect, results, see_other, tlog};
 use crate::builder::{Phase, Progress};
 use crate::model::{Spec, SpecQuery};

@@ -87,10 +87,9 @@ fn word(said: &SaidRow, names: &Names) -> Value {
 /// The file that proves one.
 pub(super) async fn download(call: &Call<'_>, id: u64) -> Result<Response<Body>, Error> {
     let row = find(call.state, id).await?;
-    let bundle = bundle(call.state, row).await?.map_err(|why| Error::Unavailable {
-        message: why.to_string(),
-        retry_after: RETRY_SECONDS,
-    })?;
+    let bundle = bundle(call.state, row)
+        .await?
+        .map_err(|why| Error::Unavailable { message: why.to_string(), retry_after: RETRY_SECONDS })?;
     let mut response = fresh("application/json", bundle);
     let name = format!("attachment; filename=\"{}\"", file_name(id.cast_signed()));
     response.headers_mut().insert(CONTENT_DISPOSITION, header(&name));

@@ -105,7 +105,9 @@ pub(super) async fn record(call: &Call<'_>, spec: &Spec, wait: Duration) -> Resu
     if wait.is_zero() {
         return match tally.view(spec).await?.answer() {
             Some(Answer::Record(row)) => Ok(*row),
-            Some(answer @ (Answer::Disputed { .. } | Answer::CannotBuild { .. } | Answer::Absent(_))) => Err(answer.into()),
+            Some(answer @ (Answer::Disputed { .. } | Answer::CannotBuild { .. } | Answer::Absent(_))) => {
+                Err(answer.into())
+            }
             _ => Err(Error::NotFound("there is no record of this spec yet".to_owned())),
         };
     }

@@ -170,7 +170,10 @@ fn check_finds_what_is_wrong_with_what_peers_said() {
         ("UPDATE peer_log SET head = (SELECT head FROM peer_log WHERE id = 2) WHERE id = 1", "is not good"),
         ("UPDATE peer_head SET size = 299 WHERE log = 1", "is noted with another size or root"),
         ("UPDATE word SET number = 5 WHERE number = 4", "is not what entry 5 of the"),
-        ("UPDATE word SET size = 10 WHERE number = 9 AND party = (SELECT party FROM peer_log WHERE id = 1)", "the word on"),
+        (
+            "UPDATE word SET size = 10 WHERE number = 9 AND party = (SELECT party FROM peer_log WHERE id = 1)",
+            "the word on",
+        ),
         ("DELETE FROM word WHERE number = 9", "but the party has no word on it"),
         ("UPDATE divergence_word SET number = 3", "divergence 1 has a word that entry 3"),
         ("UPDATE divergence SET evidence = '{}' WHERE id = 2", "the evidence of divergence 2 does not hold"),

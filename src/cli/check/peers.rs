@@ -111,9 +111,7 @@ fn check_log(
         }
         first += TILE_WIDTH;
     }
-    tree.edges(&mut |level, index, hashes| {
-        compare_tile(reader, (row.id.into(), &name), level, index, hashes, report)
-    })?;
+    tree.edges(&mut |level, index, hashes| compare_tile(reader, (row.id.into(), &name), level, index, hashes, report))?;
     let stored = reader.count_tiles(row.id)?;
     report.expect(stored == tree.tiles, || {
         format!("the {name} log has {stored} tiles stored, but {count} entries make {}", tree.tiles)

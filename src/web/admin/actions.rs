@@ -125,7 +125,8 @@ async fn resolve(state: &State, resolve: Resolve) -> Result<Response<Body>, Erro
         let name = divergences::names(state).of(&vkey);
         let quarantine = state.store.read(move |reader| reader.quarantine(&vkey)).await?;
         if quarantine.is_some_and(|quarantine| quarantine.divergence == row.id) {
-            let way = format!("divergence {id} is why {name} is in quarantine; `sumpeer peers release {name}` ends both");
+            let way =
+                format!("divergence {id} is why {name} is in quarantine; `sumpeer peers release {name}` ends both");
             return Err(Error::Conflict(way));
         }
     }
@@ -137,7 +138,8 @@ async fn resolve(state: &State, resolve: Resolve) -> Result<Response<Body>, Erro
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::Malformed(format!("the body is not what it should be: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Error::Malformed(format!("the body is not what it should be: {error}")))
 }
 
 /// A note without the space around it.
@@ -168,7 +170,8 @@ mod tests {
         };
         check("Bearer sesame", true);
         check("bearer sesame", true);
-        for wrong in ["", "sesame", "Bearer", "Bearer ", "Bearer sesam", "Bearer sesame2", "Bearer Sesame", "Basic sesame"]
+        for wrong in
+            ["", "sesame", "Bearer", "Bearer ", "Bearer sesam", "Bearer sesame2", "Bearer Sesame", "Basic sesame"]
         {
             check(wrong, false);
         }

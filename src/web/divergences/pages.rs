@@ -258,7 +258,9 @@ impl Advice {
                 "Find out which of the two it is. Either way the key is used up: begin again with an empty data directory \
                  and a new key, tell your users and peers both keys, and keep the old data as evidence.",
             ),
-            _ => ("Something differs", "A newer version of this program noted it.", "Use the newer version to read it."),
+            _ => {
+                ("Something differs", "A newer version of this program noted it.", "Use the newer version to read it.")
+            }
         };
         Advice { title, meaning, todo }
     }
