@@ -1,8 +1,9 @@
 //! How often each party agrees with this node, counted from the words themselves.
 //!
 //! # Performance
-//! One pass over two tables in the order of specs, without looking anything up by key: some 100 ms for 200,000 specs.
-//! Callers that are asked by strangers keep the result for a while.
+//! One pass over two tables in the order of specs, without looking anything up by key: 2 s for 600,000 words of three
+//! parties, with SQLite and this program unoptimized on a busy machine. Callers that are asked by strangers keep the
+//! result for a while.
 
 use std::collections::HashMap;
 
