@@ -80,7 +80,7 @@ impl Following {
             shown.push((peer.clone(), status));
             following.followers.push((peer, follower, proven));
         }
-        following.peers = Peers::new(shown);
+        following.peers = Peers::new(shown, Some(circle));
         Ok(following)
     }
 

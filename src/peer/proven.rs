@@ -2,10 +2,12 @@
 //!
 //! Above this room nobody checks a peer's words again, and below it nobody trusts them.
 
+use std::sync::Arc;
+
 use tokio::sync::{oneshot, watch};
 use url::Url;
 
-use super::SignedHead;
+use super::{Circle, SignedHead};
 use crate::model::Spec;
 use crate::quorum::Word;
 use crate::store::LogId;
@@ -135,21 +137,31 @@ pub struct Status {
 
 /// All peers, for whoever shows or asks them. Cloning is cheap.
 #[derive(Clone, Default)]
-pub struct Peers(std::sync::Arc<Vec<(Peer, watch::Receiver<Status>)>>);
+pub struct Peers {
+    followed: Arc<Vec<(Peer, watch::Receiver<Status>)>>,
+    circle: Option<Arc<Circle>>,
+}
 
 impl Peers {
-    /// Of the followers that are running.
-    pub fn new(peers: Vec<(Peer, watch::Receiver<Status>)>) -> Peers {
-        Peers(std::sync::Arc::new(peers))
+    /// Of the followers that are running, which know each other by `circle`.
+    pub fn new(followed: Vec<(Peer, watch::Receiver<Status>)>, circle: Option<Arc<Circle>>) -> Peers {
+        Peers { followed: Arc::new(followed), circle }
+    }
+
+    /// Tells the follower of a peer that something about it has changed in the store, as the end of a quarantine.
+    pub fn wake(&self, vkey: &str) {
+        if let Some(circle) = &self.circle {
+            circle.wake(vkey);
+        }
     }
 
     /// Each peer with its status as of now, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = (&Peer, Status)> {
-        self.0.iter().map(|(peer, status)| (peer, status.borrow().clone()))
+        self.followed.iter().map(|(peer, status)| (peer, status.borrow().clone()))
     }
 
     /// The log that the words of the peer with this verifier key are taken from, once that is known.
     pub fn log_of(&self, vkey: &str) -> Option<LogId> {
-        self.0.iter().find(|(peer, _)| peer.key.to_string() == vkey)?.1.borrow().log
+        self.followed.iter().find(|(peer, _)| peer.key.to_string() == vkey)?.1.borrow().log
     }
 }

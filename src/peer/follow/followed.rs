@@ -290,10 +290,11 @@ impl<'f> Followed<'f> {
     pub(super) async fn keep(&mut self, head: &SignedHead, source: &str) -> Result<(), Trouble> {
         if self.heads.keep(head) {
             let (id, head, source) = (self.id, head.clone(), source.to_owned());
-            let write = self
-                .f
-                .store
-                .write(move |tx| tx.keep_peer_head(id, head.head.size, &head.head.root, &head.note, &source));
+            let forget = self.heads.is_time_to_forget();
+            let write = self.f.store.write(move |tx| {
+                tx.keep_peer_head(id, head.head.size, &head.head.root, &head.note, &source)?;
+                if forget { tx.forget_old_peer_heads(id) } else { Ok(()) }
+            });
             write.await?;
         }
         Ok(())

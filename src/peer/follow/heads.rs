@@ -14,10 +14,14 @@ use crate::tlog::Hash;
 const WAITING: usize = 32;
 /// Heads remembered as kept, so that the same one is not written at each poll.
 const KEPT: usize = 64;
+/// Heads between two looks at how many are stored.
+const FORGET_EVERY: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Heads {
     kept: VecDeque<(u64, Hash)>,
+    /// How many were kept since this began.
+    kept_in_all: usize,
     /// By size: larger than what is proven.
     waiting: BTreeMap<u64, SignedHead>,
     /// The largest head that fits, or may fit, the log.
@@ -42,7 +46,13 @@ impl Heads {
             self.kept.pop_front();
         }
         self.kept.push_back(head);
+        self.kept_in_all += 1;
         true
+    }
+
+    /// Whether so many were kept that the oldest ones in the store should go, if there are too many.
+    pub(super) fn is_time_to_forget(&self) -> bool {
+        self.kept_in_all.is_multiple_of(FORGET_EVERY)
     }
 
     /// Lets a head wait until its entries are proven. A head of that size that has another root comes back: no log

@@ -11,7 +11,7 @@ use super::{LogId, TreeId};
 use crate::store::{Reader, Tx};
 use crate::tlog::{CompactRange, Hash, MAX_SIZE, TreeSize, leaf_hash};
 
-/// Heads that are kept of one log; the oldest of those that fit the log go first.
+/// Heads that are kept of one log; the smallest go first.
 const HEADS: i64 = 10_000;
 
 /// A log of a peer, as rows name it.
@@ -214,16 +214,23 @@ impl Tx<'_> {
                  ON CONFLICT DO NOTHING",
             )?
             .execute(params![log.0, size.get().cast_signed(), root.0, note, source, crate::store::now()])?;
-        if new == 1 {
-            // Those that contradict the log stand in the evidence against it and are few; the rest can be derived.
-            self.conn
-                .prepare_cached(
-                    "DELETE FROM peer_head WHERE log = ?1 AND size < (SELECT size FROM peer_head WHERE log = ?1
-                     ORDER BY size DESC LIMIT 1 OFFSET ?2)",
-                )?
-                .execute([log.0, HEADS])?;
-        }
         Ok(new == 1)
+    }
+
+    /// Forgets the oldest heads of a peer's log beyond what is kept of each. Counting them takes a while, so this is not
+    /// done for each that comes.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn forget_old_peer_heads(&mut self, log: PeerLogId) -> anyhow::Result<()> {
+        // Those that contradict the log stand in the evidence against it; the rest say what the log says.
+        self.conn
+            .prepare_cached(
+                "DELETE FROM peer_head WHERE log = ?1 AND size < (SELECT size FROM peer_head WHERE log = ?1
+                 ORDER BY size DESC LIMIT 1 OFFSET ?2)",
+            )?
+            .execute([log.0, HEADS])?;
+        Ok(())
     }
 }
 

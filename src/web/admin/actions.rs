@@ -101,7 +101,9 @@ async fn release(state: &State, release: Release) -> Result<Response<Body>, Erro
             None => Error::NotFound(format!("there is no peer {peer}")),
         });
     };
-    if !state.tally.release(vkey, note).await? {
+    let released = state.tally.release(vkey.clone(), note).await?;
+    state.peers.wake(&vkey);
+    if !released {
         return Err(Error::Conflict(format!("{name} is not in quarantine any more")));
     }
     info!(peer = name, divergence, "released by the operator");

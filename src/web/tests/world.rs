@@ -112,7 +112,7 @@ impl World {
             statuses.insert(voter.name.clone(), sender);
             (super::heard::peer(&voter.name, &voter.vkey), status)
         });
-        let peers = Peers::new(followed.collect());
+        let peers = Peers::new(followed.collect(), None);
         let tally = Tally::new(store.clone(), Some(builder.clone()), binaries.clone(), voters.clone(), Vec::new());
         let state = State::new(Parts {
             accepted: Log::new(&store, LogId::Accepted),
