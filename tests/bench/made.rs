@@ -34,7 +34,11 @@ pub(crate) async fn append(store: &Store, own: &Voter, numbers: Range<u64>, in_f
         .await
 }
 
-fn found(number: u64) -> anyhow::Result<Found> {
+/// The finding of a number.
+///
+/// # Errors
+/// Its spec cannot be parsed.
+pub(crate) fn found(number: u64) -> anyhow::Result<Found> {
     // Modules in no order, as people ask for them.
     let module = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     let text = format!("example.com/m{module}@v1.0.{number}/cmd/x/linux-amd64-go1.27.1/");

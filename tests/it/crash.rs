@@ -123,12 +123,14 @@ impl Told {
     }
 }
 
-fn seed() -> u64 {
+/// What chance begins with: `SUMPEER_TEST_SEED`, or the time.
+pub(crate) fn seed() -> u64 {
     let given = std::env::var("SUMPEER_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()))
 }
 
-fn random(seed: u64, number: u32) -> u64 {
+/// The chance of a number.
+pub(crate) fn random(seed: u64, number: u32) -> u64 {
     let digest = Sha256::digest(format!("{seed} {number}"));
     u64::from_le_bytes(digest[..8].try_into().expect("8 bytes"))
 }

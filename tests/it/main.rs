@@ -5,15 +5,22 @@ mod cli;
 mod crash;
 mod disk;
 mod evidence;
+mod federation;
+mod flood;
 mod get;
+#[path = "../shared/liar.rs"]
+mod liar;
 mod limits;
 #[path = "../bench/made.rs"]
 mod made;
 mod operator;
+mod peers;
 mod progress;
 mod proxies;
 mod refusals;
 mod sandbox;
+#[path = "../shared/small.rs"]
+mod small;
 mod starts;
 mod stop;
 mod streams;

@@ -170,15 +170,11 @@ fn a_configuration_with_mistakes_is_refused_with_line_and_caret() {
     let (_, _, said) = serve("binary-cache = \"1MiB\"\nname = \"a b\"\n");
     assert!(said.contains("binary-cache") && said.contains("name"), "{said}");
 
-    let peer = "[[peer]]\nkey = \"beta.gobuilds.org+3979319f+AReBl47t6/Zl24/pmarcKhJtsfAU2c1F5Wtu4hrOgOQQ\"\n";
     for (text, says) in [
-        ("mode = \"verify-only\"\n", "needs a peer that votes"),
-        (&format!("mode = \"verify-only\"\n{peer}"), "cannot be verify-only yet"),
         ("watch = [\"filippo.io/age\"]\n", "watches no modules yet"),
         ("[tls]\ncert = \"c\"\nkey = \"k\"\n", "no TLS yet"),
         ("[alerts]\nhooks-dir = \"h\"\n", "sends no alerts yet"),
         ("[audit]\nsample = 0.5\n", "audits no peers yet"),
-        (peer, "does not follow peers yet"),
     ] {
         let (code, _, said) = serve(text);
         assert!(code == Some(1) && said.contains(says) && said.lines().count() == 1, "{text}: {code:?} {said}");

@@ -18,6 +18,8 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) struct Setup {
     pub data: PathBuf,
     pub config: String,
+    /// Where it listens; port 0 takes a free one.
+    listen: String,
     folder: Option<TempDir>,
 }
 
@@ -53,7 +55,19 @@ impl Setup {
             modules.url(),
             modules.gosumdb()
         );
-        Setup { data, config, folder: None }
+        Setup { data, config, listen: "127.0.0.1:0".to_owned(), folder: None }
+    }
+
+    /// With another name, for a key of that name.
+    pub(crate) fn named(mut self, name: &str) -> Setup {
+        self.config = self.config.replacen("node.example", name, 1);
+        self
+    }
+
+    /// Listening at an address that others know beforehand.
+    pub(crate) fn listening(mut self, address: &str) -> Setup {
+        address.clone_into(&mut self.listen);
+        self
     }
 
     /// With more configuration.
@@ -83,7 +97,7 @@ impl Setup {
     /// Its words, and how it ended.
     pub(crate) fn try_start(&self) -> Result<Node, String> {
         let mut child = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+            .args(["serve", "--listen", &self.listen, "--admin-listen", "127.0.0.1:0", "--config"])
             .arg(self.file())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

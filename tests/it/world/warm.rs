@@ -20,14 +20,18 @@ use super::{GO, Module, Modules, Setup, kept, spec};
 
 /// Makes a data directory whose node needs to fetch and compile nothing before its first build.
 pub(crate) fn furnish(data: &Path) {
+    furnish_as(data, &key());
+}
+
+/// The same for a node with this key.
+pub(crate) fn furnish_as(data: &Path, key: &SignerKey) {
     let warm = warm();
     fs::create_dir_all(data).expect("a folder");
     for folder in ["toolchains", "seeds"] {
         symlink(warm.folder.join(folder), data.join(folder)).expect("a link");
     }
-    let key = key();
     fs::write(data.join("key"), format!("{}\n", key.to_text().as_str())).expect("written");
-    note(data, &key, GO, warm.row.clone());
+    note(data, key, GO, warm.row.clone());
 }
 
 /// Makes it seem to a furnished data directory as if this release were installed too, one that does not build for a
