@@ -2,7 +2,8 @@
 //!
 //! A sumpeer that builds is told by `POST /claims/want`; any other party whose words are in its accepted log is
 //! asked by a lookup in the background, which makes it build or ask on. Either is a wish and nothing more: the word comes
-//! by the followed log, proven. A wish is repeated with backoff until the word is there.
+//! by the followed log, proven. A wish is repeated with backoff until the word is there, and at once when a voter that
+//! was away is back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -59,9 +60,18 @@ impl Asker {
     pub async fn run(mut self, mut specs: mpsc::Receiver<Spec>, stop: CancellationToken) -> anyhow::Result<()> {
         let mut wishes: HashMap<Spec, Wish> = HashMap::new();
         let mut open = FuturesUnordered::new();
+        let mut followed_since = None;
         loop {
             let now = Instant::now();
-            let program = self.status.borrow_and_update().log;
+            let (program, since) = {
+                let status = self.status.borrow_and_update();
+                (status.log, status.connected_since)
+            };
+            if since.is_some() && since != followed_since {
+                // Who was away could not be asked, or has forgotten what was queued: no pause is of use.
+                wishes.values_mut().filter(|wish| wish.next.is_some()).for_each(|wish| wish.next = Some(now));
+            }
+            followed_since = since;
             let due: Vec<Spec> = wishes
                 .iter()
                 .filter(|(_, wish)| wish.next.is_some_and(|next| next <= now))

@@ -180,3 +180,24 @@ async fn a_full_disk_ends_the_writer_and_loses_nothing() {
     let store = reopen(data.path()).await.expect("sound");
     assert_eq!(store.heads(LogId::Claims).borrow().size.get(), announced);
 }
+
+#[tokio::test]
+async fn logs_of_peers_lie_side_by_side() {
+    let data = TempDir::new().expect("a folder");
+    let store = open(data.path()).expect("a store");
+    let sizes = [3, 1, 2];
+    let counts = store.write(move |tx| {
+        let mut logs = Vec::new();
+        for (size, party) in sizes.into_iter().zip(["a", "b", "c"]) {
+            let log = tx.open_peer_log(party, LogId::Claims)?.id;
+            let texts: Vec<_> = (0..size).map(|number| text(number).into_bytes()).collect();
+            tx.extend_peer_log(log, 0, &texts, &root_of(size), None)?;
+            logs.push(log);
+        }
+        logs.into_iter()
+            .map(|log| Ok((tx.count_peer_entries(log)?, tx.peer_entries(log, 0, u64::MAX)?.len() as u64)))
+            .collect::<anyhow::Result<Vec<_>>>()
+    });
+    let counts = counts.await.expect("stored");
+    assert_eq!(counts, sizes.map(|size| (size, size)), "each has its own entries, up to its end and no further");
+}
