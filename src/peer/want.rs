@@ -165,7 +165,52 @@ async fn stopped(stop: &CancellationToken) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Answer, Ask};
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::tlog::SignerKey;
+    use futures_util::future::{BoxFuture, FutureExt as _};
+
+    /// A voter that cannot be reached, and notes who tries.
+    struct Nowhere(mpsc::UnboundedSender<String>);
+
+    impl Transport for Nowhere {
+        fn send(&self, ask: Ask) -> BoxFuture<'static, anyhow::Result<Answer>> {
+            let _ = self.0.send(ask.url.path().to_owned());
+            async { Err(anyhow::anyhow!("nobody is there")) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_is_asked_at_once() {
+        let data = tempfile::tempdir().expect("a folder");
+        let key = SignerKey::generate("node.example", [7; 32]).expect("a key");
+        let store = Store::open(data.path(), crate::log::forms(&key), Metrics::new()).expect("a store");
+        let (key, url) = (key.verifier(), "http://nowhere.invalid".parse().expect("an address"));
+        let peer = Peer { name: "b".to_owned(), key, url, program: None, vote: true, build_on_claim: true };
+        let (tried, mut tries) = mpsc::unbounded_channel();
+        let (status, seen) = watch::channel(Status::default());
+        let asker = Asker::new(peer, Arc::new(Nowhere(tried)), store, seen);
+        let (want, wants) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let following = |since| {
+            status.send_modify(|status| (status.log, status.connected_since) = (Some(LogId::Claims), since));
+        };
+        let story = async {
+            following(Some(1));
+            want.send("m.example/x@v1.0.0/linux-amd64-go1.27.1/".parse().expect("a spec")).await.expect("it runs");
+            assert_eq!(tries.recv().await.as_deref(), Some("/claims/want"));
+            following(None);
+            // Only a pause lies between, and it is longer than this.
+            tokio::time::timeout(Duration::from_millis(200), tries.recv()).await.expect_err("nobody is there to ask");
+            following(Some(2));
+            let again = tokio::time::timeout(FIRST_PAUSE / 2, tries.recv()).await;
+            assert_eq!(again.expect("it is back").as_deref(), Some("/claims/want"));
+            stop.cancel();
+        };
+        let (ran, ()) = tokio::join!(asker.run(wants, stop.clone()), story);
+        ran.expect("stopped");
+    }
 
     #[test]
     fn pauses_double_and_heed_the_voter() {
