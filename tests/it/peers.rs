@@ -63,9 +63,9 @@ fn a_peer_that_cannot_be_reached_is_told_and_the_node_runs() {
         }
     });
     for (url, part) in [
-        ("http://no-such-host.invalid".to_owned(), "no-such-host.invalid"),
-        (format!("https://127.0.0.1:{port}"), "127.0.0.1"),
-        (format!("http://{}", nobody.address), "127.0.0.1"),
+        ("http://no-such-host.invalid".to_owned(), "dns error"),
+        (format!("https://127.0.0.1:{port}"), "no TLS"),
+        (format!("http://{}", nobody.address), "Connection refused"),
     ] {
         let watcher = Place::new("watcher.example");
         let setup =

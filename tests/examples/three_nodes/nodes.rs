@@ -32,7 +32,6 @@ pub(crate) struct Place {
 pub(crate) struct Node {
     pub(crate) name: &'static str,
     pub(crate) url: String,
-    pub(crate) data: PathBuf,
     pub(crate) config: PathBuf,
     address: String,
     log: PathBuf,
@@ -98,8 +97,8 @@ impl Node {
             .stderr(File::create(&log)?)
             .spawn()
             .context("cannot start a node")?;
-        let (url, data, config) = (place.url.clone(), place.data.clone(), place.config.clone());
-        Ok(Node { name: place.name, url, data, config, address: place.address.to_string(), log, process })
+        let (url, config) = (place.url.clone(), place.config.clone());
+        Ok(Node { name: place.name, url, config, address: place.address.to_string(), log, process })
     }
 
     /// Waits until it listens.

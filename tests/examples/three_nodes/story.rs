@@ -54,7 +54,7 @@ pub(crate) fn accepted(nodes: &[Node], spec: &Spec) -> anyhow::Result<()> {
     ensure!(records.iter().all(|record| *record == records[0]), "the records differ");
     say("\nThe same record, byte for byte, in three logs that grew without trusting each other. To look at:");
     for node in nodes {
-        say(&format!("  {}/{spec}\n  {}/peers", node.url, node.url));
+        say(&format!("  {}/{spec}\n  {}/tlog/latest", node.url, node.url));
     }
     Ok(())
 }
