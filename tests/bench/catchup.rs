@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
     let data = place("voter")?;
     let voter_key = fill(&data, entries)?;
     let voter = Node::start(&data, "sandbox = \"none\"\n")?;
-    for (kind, what) in [("sumpeer", "claims log"), ("gobuild", "accepted log, as of an upstream gobuild")] {
+    for (kind, what) in [("sumpeer", "the claims log"), ("gobuild", "the accepted log, as of a gobuild")] {
         let data = place(kind)?;
         let more = format!(
             "name = \"follower.example\"\nmode = \"verify-only\"\n\
@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<()> {
         }
         let took = began.elapsed().as_secs_f64();
         println!(
-            "{entries} entries from a {what}: {took:.2} s, {:.0} a second; at most {:.1} MB resident",
+            "{entries} entries from {what}: {took:.2} s, {:.0} a second; at most {:.1} MB resident",
             entries as f64 / took,
             follower.peak_kb()? as f64 / 1000.0
         );
@@ -103,7 +103,7 @@ impl Node {
             }
         }
         // Read on, or it would stop at a full pipe.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+        std::thread::spawn(move || lines.for_each(drop));
         Ok(node)
     }
 

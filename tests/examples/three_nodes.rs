@@ -46,7 +46,7 @@ struct Args {
     /// Leave the nodes running until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// What to ask for: module@version/[dir/]goos-goarch-goversion/. Default: rsc.io/2fa for this machine
+    /// What to ask for: module@version/[dir/]goos-goarch-goversion/. Default: rsc.io/2fa for this machine, with --liar the stripped one
     #[arg(long)]
     spec: Option<Spec>,
 }
@@ -86,12 +86,14 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(spec) => spec.clone(),
         None => {
             let host = Target::host();
-            format!("rsc.io/2fa@v1.2.0/{}-{}-go1.27.1/", host.goos(), host.goarch()).parse()?
+            // Of another program than the honest three have asked for: what is accepted once stays accepted.
+            let variant = if args.liar { "-stripped" } else { "" };
+            format!("rsc.io/2fa@v1.2.0/{}-{}-go1.27.1{variant}/", host.goos(), host.goarch()).parse()?
         }
     };
     let data = match &args.data {
         Some(data) => data.clone(),
-        None => default_data(args.liar)?,
+        None => default_data()?,
     };
     let [one, two, three] = Place::three(&data, ["one", "two", if args.liar { "liar" } else { "three" }])?;
     let stop = CancellationToken::new();
@@ -115,20 +117,21 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         node.listens()?;
     }
     story::begin(&nodes, args.liar.then_some(&three), &data);
-    let result = if args.liar { story::refused(&nodes, &spec, &data) } else { story::accepted(&nodes, &spec) };
-    if args.keep && result.is_ok() {
-        story::say("\nThe nodes stay up; Ctrl-C stops them.");
+    let pages = if args.liar { story::refused(&nodes, &spec, &data)? } else { story::accepted(&nodes, &spec)? };
+    if args.keep {
+        story::say("\nThe nodes stay up until Ctrl-C. To look at:");
+        pages.iter().for_each(|page| story::say(&format!("  {page}")));
         nodes.iter_mut().for_each(Node::wait);
+    } else {
+        story::say("\nThe nodes stop. With --keep they stay up, to be looked at.");
     }
-    result.map(|()| ExitCode::SUCCESS)
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Beside what was built: it goes with `cargo clean`, and needs no other place. A liar gets nodes of its own, because what
-/// is accepted once stays accepted.
-fn default_data(liar: bool) -> anyhow::Result<PathBuf> {
+/// Beside what was built: it goes with `cargo clean`, and needs no other place.
+fn default_data() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let folder = program.ancestors().nth(2).context("this program is in no folder")?;
-    Ok(folder.join(if liar { "three-nodes-liar" } else { "three-nodes" }))
+    Ok(program.ancestors().nth(2).context("this program is in no folder")?.join("three-nodes"))
 }
 
 /// This program as `sumpeer`.
