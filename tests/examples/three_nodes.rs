@@ -74,10 +74,12 @@ fn program() -> anyhow::Result<ExitCode> {
         .with_ansi(false)
         .with_target(false)
         .init();
-    std::thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
-    });
+    if std::env::args().nth(1).is_some_and(|command| command == "serve") {
+        std::thread::spawn(|| {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+        });
+    }
     Ok(cli.run()?.into())
 }
 

@@ -36,8 +36,8 @@ pub(crate) fn begin(nodes: &[Node], liar: Option<&Place>, data: &Path) {
     say(&format!("All that they keep, and their logs, are below {}.", data.display()));
 }
 
-/// All find the same, and have the same record.
-pub(crate) fn accepted(nodes: &[Node], spec: &Spec) -> anyhow::Result<()> {
+/// All find the same, and have the same record. Gives pages to look at.
+pub(crate) fn accepted(nodes: &[Node], spec: &Spec) -> anyhow::Result<Vec<String>> {
     let answer = ask(nodes, spec)?;
     ensure!(answer.status == 200, "{} answers {}: {}", nodes[0].name, answer.status, answer.text().trim_end());
     words(&nodes[0], spec)?;
@@ -52,32 +52,26 @@ pub(crate) fn accepted(nodes: &[Node], spec: &Spec) -> anyhow::Result<()> {
         records.push(record.to_owned());
     }
     ensure!(records.iter().all(|record| *record == records[0]), "the records differ");
-    say("\nThe same record, byte for byte, in three logs that grew without trusting each other. To look at:");
-    for node in nodes {
-        say(&format!("  {}/{spec}\n  {}/tlog/latest", node.url, node.url));
-    }
-    Ok(())
+    say("\nThe same record, byte for byte, in three logs that grew without trusting each other.");
+    Ok(nodes.iter().flat_map(|node| [format!("{}/", node.url), format!("{}/{spec}", node.url)]).collect())
 }
 
-/// One names another sum: nothing is recorded, and that is proven.
-pub(crate) fn refused(nodes: &[Node], spec: &Spec, data: &Path) -> anyhow::Result<()> {
+/// One names another sum: nothing is recorded, and that is proven. Gives pages to look at.
+pub(crate) fn refused(nodes: &[Node], spec: &Spec, data: &Path) -> anyhow::Result<Vec<String>> {
     let answer = ask(nodes, spec)?;
     ensure!(answer.status == 409, "{} answers {}: {}", nodes[0].name, answer.status, answer.text().trim_end());
     words(&nodes[0], spec)?;
-    say(&format!("\nThe voters disagree, so it is refused: 409 {}", answer.text().trim_end()));
+    say(&format!("\nThey differ, so it is refused: 409 {}", answer.text().trim_end()));
     for node in nodes {
-        let about = node.json("/api/v1/node")?;
-        say(&format!("  {:<6} has {} records and {} claims", node.name, about["size"], about["claims"]));
-        ensure!(about["size"] == 0, "{} has recorded what was disputed", node.name);
+        let verdict = node.json(&format!("/api/v1/verdict/{spec}"))?;
+        ensure!(verdict["record"].is_null(), "{} has recorded what is disputed", node.name);
+        let verdict = verdict["verdict"].as_str().unwrap_or_default();
+        say(&format!("  {:<6} says {verdict}, and has no record of it", node.name));
     }
     let list = nodes[0].json("/api/v1/divergences")?;
     let found = list["items"].as_array().and_then(|items| items.iter().find(|item| item["spec"] == spec.to_string()));
-    let found = found.context("no divergence is stored")?;
-    let id = found["id"].as_str().context("a divergence without an id")?;
-    say(&format!(
-        "\nStored as divergence {id} ({}, {}). Its evidence, checked offline:",
-        found["kind"], found["state"]
-    ));
+    let id = found.and_then(|found| found["id"].as_str()).context("no divergence is stored")?;
+    say(&format!("\nStored by {} as divergence {id}. Its evidence, checked offline:", nodes[0].name));
     let file = data.join("evidence.json");
     fs::write(&file, evidence(&nodes[0], id)?)?;
     let verified = sumpeer()?.args(["evidence", "verify"]).arg(&file).output()?;
@@ -85,13 +79,8 @@ pub(crate) fn refused(nodes: &[Node], spec: &Spec, data: &Path) -> anyhow::Resul
         say(&format!("  {line}"));
     }
     ensure!(verified.status.success(), "the evidence proves nothing: {}", String::from_utf8_lossy(&verified.stderr));
-    say(&format!(
-        "\nTo look at:\n  {}/divergences/{id}\n  {}/{spec}\n  {}",
-        nodes[0].url,
-        nodes[0].url,
-        file.display()
-    ));
-    Ok(())
+    let (url, file) = (&nodes[0].url, file.display());
+    Ok(vec![format!("{url}/divergences"), format!("{url}/divergences/{id}"), format!("{url}/{spec}"), file.to_string()])
 }
 
 fn evidence(node: &Node, id: &str) -> anyhow::Result<Vec<u8>> {
@@ -169,8 +158,8 @@ fn words(node: &Node, spec: &Spec) -> anyhow::Result<()> {
     let verdict = node.json(&format!("/api/v1/verdict/{spec}"))?;
     say(&format!("\nWhat {} has heard and proven:", node.name));
     for word in verdict["words"].as_array().into_iter().flatten() {
-        let party = word["party"].as_str().unwrap_or_default();
-        say(&format!("  {party:<12} claim {} of its log: {} ({} bytes)", word["number"], word["sum"], word["size"]));
+        let [party, sum] = ["party", "sum"].map(|name| word[name].as_str().unwrap_or_default());
+        say(&format!("  {party:<12} claim {} of its log: {sum} ({} bytes)", word["number"], word["size"]));
     }
     Ok(())
 }
