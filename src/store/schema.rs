@@ -227,6 +227,20 @@ CREATE TABLE judging (
     next   INTEGER                      -- the spec to go on with; null: all are judged
 ) STRICT;
 ",
+    "
+-- Sums that a party has named and then replaced by saying that it cannot be built. Naming another one later
+-- contradicts them.
+CREATE TABLE withdrawn (
+    spec   INTEGER NOT NULL REFERENCES spec (id),
+    party  INTEGER NOT NULL REFERENCES party (id),
+    log    INTEGER NOT NULL,            -- of the party, 0 accepted, 1 claims
+    number INTEGER NOT NULL,            -- entry in that log
+    size   INTEGER NOT NULL,
+    sum    BLOB NOT NULL CHECK (length(sum) = 20),
+    at     INTEGER NOT NULL,            -- Unix seconds, by the party's clock
+    PRIMARY KEY (spec, party)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Brings the tables up to date.

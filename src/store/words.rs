@@ -1,9 +1,9 @@
-//! The latest proven word of each party on each spec.
+//! The latest proven word of each party on each spec, and the sum that it named before it found that it cannot build.
 
 use anyhow::{Context, bail};
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{LogId, Reader, SpecId, Tx};
+use super::{LogId, Reader, SaidRow, SpecId, Tx};
 use crate::model::{Spec, Sum};
 use crate::quorum::Word;
 
@@ -49,6 +49,28 @@ impl Reader<'_> {
         query.query_row(params![spec.0, vkey], |row| Ok(parse(row))).optional()?.transpose()
     }
 
+    /// The sum that a party named last before it said that the spec cannot be built.
+    pub fn withdrawn(&self, spec: SpecId, vkey: &str) -> anyhow::Result<Option<SaidRow>> {
+        let mut query = self.conn.prepare_cached(
+            "SELECT log, number, size, sum, at FROM withdrawn JOIN party ON party.id = party
+             WHERE spec = ?1 AND party.vkey = ?2",
+        )?;
+        let row = query.query_row(params![spec.0, vkey], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get(3)?, row.get(4)?))
+        });
+        let Some((log, number, size, sum, at)) = row.optional()? else {
+            return Ok(None);
+        };
+        Ok(Some(SaidRow {
+            vkey: vkey.to_owned(),
+            log: LogId::from_row(log)?,
+            number: number.cast_unsigned(),
+            size: size.cast_unsigned(),
+            sum: Sum::from_bytes(sum),
+            at,
+        }))
+    }
+
     /// Calls `visit` with the spec and word of every row of one party.
     pub fn each_word(
         &self,
@@ -82,6 +104,26 @@ impl Tx<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![spec.0, party, row.number.cast_signed(), size, sum, class, row.at, row.log.to_row()])?;
+        Ok(())
+    }
+
+    /// Keeps a sum that its party has just replaced by saying that it cannot be built.
+    pub fn put_withdrawn(&mut self, spec: SpecId, said: &SaidRow) -> anyhow::Result<()> {
+        let party = self.party(&said.vkey)?;
+        self.conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO withdrawn (spec, party, log, number, size, sum, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                spec.0,
+                party,
+                said.log.to_row(),
+                said.number.cast_signed(),
+                said.size.cast_signed(),
+                said.sum.as_bytes(),
+                said.at
+            ])?;
         Ok(())
     }
 

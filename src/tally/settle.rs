@@ -110,7 +110,16 @@ pub(super) fn take_word(
         match before {
             Some(before) => {
                 let before = std::mem::replace(before, row.clone());
-                if let (Some(was), Some(is)) = (said(&before), said(row)) {
+                let was = match (said(&before), said(row)) {
+                    (Some(was), None) => {
+                        // It may come back with another sum, which contradicts this one all the same.
+                        tx.put_withdrawn(id, &was)?;
+                        None
+                    }
+                    (None, Some(is)) => tx.withdrawn(id, &row.vkey)?.filter(|was| pair(was) != pair(&is)),
+                    (was, _) => was,
+                };
+                if let (Some(was), Some(is)) = (was, said(row)) {
                     diverge(tx, "contradiction", id, &row.vkey, &[was, is])?;
                 }
             }

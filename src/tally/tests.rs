@@ -189,6 +189,10 @@ async fn verdicts_of_peers() {
         ("a=1 b=1 o=1", "accepted 1"),
         ("a=1 b=1 o=2", "accepted 1 !divergence"),
         ("o=2 a=1 b=1", "accepted 1 !divergence"),
+        // Nor is that it once named another sum, whatever it said in between.
+        ("a=1 b=1 b=x b=2", "accepted 1 !contradiction !divergence"),
+        ("a=2 a=x a=x b=1 a=1", "accepted 1 !contradiction"),
+        ("a=1 a=x a=1", "waiting for b"),
         // The same again is no news.
         ("a=1 a=1 b=1 b=1", "accepted 1"),
     ]) {
