@@ -7,6 +7,7 @@ mod key;
 mod peers;
 
 pub use key::{read_key, write_key};
+pub use peers::Following;
 
 use std::fs;
 use std::io::Write as _;
@@ -38,7 +39,6 @@ use crate::web::admin::Token;
 use crate::web::limits::{self, Limits};
 use crate::web::stream::{Pace, Streams};
 use crate::web::{self, server};
-use peers::Following;
 
 /// Bytes of module files to keep: enough for the dependencies of some hundred programs.
 const MODULE_CACHE_BYTES: u64 = 10 << 30;
@@ -79,7 +79,9 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let modules = ModuleCache::open(data, MODULE_CACHE_BYTES, store.clone(), proxy.clone(), verify).await?;
     let toolchains = Toolchains::open(data, store.clone(), proxy.clone(), sumdb, config.go_versions()).await?;
     let transport: Arc<dyn Transport> = Arc::new(peer::Http::new()?);
-    let mut following = Following::new(&config, &key.verifier(), &store, &transport, &metrics)?;
+    let own = key.verifier();
+    let followed = peers::peers(&config, &own)?;
+    let mut following = Following::new(followed, &peers::pace(&config), &own, &store, &transport, &metrics);
 
     let mut tasks = Tasks::new(stop.clone());
     let mut voters = std::mem::take(&mut following.voters);

@@ -20,14 +20,14 @@ const BATCHES: usize = 2;
 /// Wishes that wait for an asker.
 const WISHES: usize = 1024;
 
-/// The followers of all peers, made and not yet running.
-pub(super) struct Following {
+/// The followers of all peers, made and not yet running. Simulated nodes are wired by it too.
+pub struct Following {
     /// For whoever shows or asks them.
-    pub(super) peers: Peers,
+    pub peers: Peers,
     /// Those that vote.
-    pub(super) voters: Vec<Voter>,
+    pub voters: Vec<Voter>,
     /// To the askers of those that vote.
-    pub(super) wants: Vec<mpsc::Sender<Spec>>,
+    pub wants: Vec<mpsc::Sender<Spec>>,
     /// This node's key.
     own: VerifierKey,
     followers: Vec<(Peer, Follower, mpsc::Receiver<Proven>)>,
@@ -36,24 +36,15 @@ pub(super) struct Following {
 }
 
 impl Following {
-    /// Makes the followers that a configuration asks for.
-    ///
-    /// # Errors
-    /// A peer is this node itself, or has no address.
-    pub(super) fn new(
-        config: &Config,
+    /// Makes the followers of these peers, for the node with the key `own`.
+    pub fn new(
+        peers: Vec<Peer>,
+        pace: &Pace,
         own: &VerifierKey,
         store: &Store,
         transport: &Arc<dyn Transport>,
         metrics: &Metrics,
-    ) -> anyhow::Result<Following> {
-        config.check_own_key(own).map_err(anyhow::Error::msg)?;
-        let pace = Pace {
-            poll: config.poll_interval.duration(),
-            recheck: config.recheck.iter().map(|pause| pause.duration()).collect(),
-            silence: config.alerts.clone().unwrap_or_default().peer_silence.duration(),
-            ..Pace::default()
-        };
+    ) -> Following {
         let circle = Circle::new(own.clone(), store.clone(), metrics.clone());
         let mut following = Following {
             peers: Peers::default(),
@@ -65,7 +56,7 @@ impl Following {
             circle: circle.clone(),
         };
         let mut shown = Vec::new();
-        for peer in peers(config)? {
+        for peer in peers {
             let (batches, proven) = mpsc::channel(BATCHES);
             let (follower, status) =
                 Follower::new(peer.clone(), transport.clone(), store.clone(), pace.clone(), batches, &circle);
@@ -81,11 +72,11 @@ impl Following {
             following.followers.push((peer, follower, proven));
         }
         following.peers = Peers::new(shown, Some(circle));
-        Ok(following)
+        following
     }
 
     /// Starts all of them.
-    pub(super) fn spawn(self, tally: &Tally, tasks: &mut Tasks, stop: &CancellationToken) {
+    pub fn spawn(self, tally: &Tally, tasks: &mut Tasks, stop: &CancellationToken) {
         for (peer, follower, proven) in self.followers {
             tasks.spawn("follow", follower.run(stop.clone()));
             tasks.spawn("hear", tally.clone().hear(peer, proven, stop.clone()));
@@ -109,8 +100,22 @@ async fn doubt(circle: Arc<Circle>, tally: Tally, own: VerifierKey, stop: Cancel
     Ok(())
 }
 
+/// How patient a configuration wants its followers to be.
+pub(super) fn pace(config: &Config) -> Pace {
+    Pace {
+        poll: config.poll_interval.duration(),
+        recheck: config.recheck.iter().map(|pause| pause.duration()).collect(),
+        silence: config.alerts.clone().unwrap_or_default().peer_silence.duration(),
+        ..Pace::default()
+    }
+}
+
 /// The peers of a configuration, with what it leaves out filled in.
-fn peers(config: &Config) -> anyhow::Result<Vec<Peer>> {
+///
+/// # Errors
+/// A peer is the node with the key `own` itself, or has no address.
+pub(super) fn peers(config: &Config, own: &VerifierKey) -> anyhow::Result<Vec<Peer>> {
+    config.check_own_key(own).map_err(anyhow::Error::msg)?;
     let peer = |peer: &crate::config::Peer| {
         let key = peer.key.clone().context("a peer has no key")?;
         let url = match &peer.url {
