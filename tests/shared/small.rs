@@ -85,7 +85,7 @@ impl Small {
             claims: Log::new(&store, LogId::Claims),
             store: store.clone(),
             tally: tally.clone(),
-            peers: Peers::new(shown),
+            peers: Peers::new(shown, Some(circle)),
             binaries,
             builder: None,
             modules: ModuleCache::open(data, 1 << 30, store.clone(), proxy.clone(), None).await?,
