@@ -2,6 +2,7 @@
 //! the node runs. One clear sentence each.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -58,8 +59,11 @@ fn a_peer_that_cannot_be_reached_is_told_and_the_node_runs() {
     let port = plain.local_addr().expect("bound").port();
     // Answers everything with what is no TLS.
     std::thread::spawn(move || {
-        for connection in plain.incoming().flatten() {
-            let _ = std::io::Write::write_all(&mut &connection, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        for mut connection in plain.incoming().flatten() {
+            // Read first and to the end, or the answer is lost in a reset.
+            let _ = connection.read(&mut [0; 4096]);
+            let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = std::io::copy(&mut connection, &mut std::io::sink());
         }
     });
     for (url, part) in [
@@ -77,7 +81,7 @@ fn a_peer_that_cannot_be_reached_is_told_and_the_node_runs() {
 /// Starts a node and waits until it says what is wrong with its one peer.
 fn told(setup: &Setup, part: &str) {
     let mut node = setup.start();
-    eventually(PATIENCE, "what is wrong is told", || {
+    eventually(PATIENCE, part, || {
         let peers = node.json("/api/v1/peers");
         let peer = &peers["items"][0];
         peer["state"] == "backoff" && peer["last_error"].as_str().is_some_and(|error| error.contains(part))
