@@ -104,15 +104,9 @@ fn chain(error: reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
-        text.push_str(if is_tls(error) { ": no TLS: " } else { ": " });
+        text.push_str(": ");
         text.push_str(&error.to_string());
         cause = error.source();
     }
     text
-}
-
-/// Whether that is about TLS, which the words alone do not always say.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>() || within.is_some_and(|error| error.is::<rustls::Error>())
 }

@@ -68,7 +68,7 @@ fn a_peer_that_cannot_be_reached_is_told_and_the_node_runs() {
     });
     for (url, part) in [
         ("http://no-such-host.invalid".to_owned(), "dns error"),
-        (format!("https://127.0.0.1:{port}"), "no TLS"),
+        (format!("https://127.0.0.1:{port}"), "received corrupt message"),
         (format!("http://{}", nobody.address), "Connection refused"),
     ] {
         let watcher = Place::new("watcher.example");
