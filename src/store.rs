@@ -125,7 +125,7 @@ impl Store {
         // FULL: with NORMAL a power cut may lose the last commits, which for a signed log is a fork.
         conn.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-             PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 65536; PRAGMA temp_store = MEMORY;",
+             PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 65536; PRAGMA temp_store = MEMORY;",
         )
         .with_context(|| format!("cannot set up the database{}", room(data)))?;
         conn.busy_timeout(BUSY)?;
