@@ -369,8 +369,9 @@ impl Tally {
     /// Queues again what failed for now and whose pause has passed.
     async fn retry_due(&self) -> anyhow::Result<()> {
         let now = Timestamp::now().as_second();
-        let due = self.inner.store.read(|reader| reader.troubles(RETRY_BATCH)).await?;
-        for trouble in due.into_iter().take_while(|trouble| trouble.next_at <= now) {
+        let ahead = now.saturating_add(i64::try_from(LONGEST_PAUSE.as_secs()).unwrap_or(i64::MAX));
+        let due = self.inner.store.read(move |reader| reader.due_troubles(now, ahead, RETRY_BATCH)).await?;
+        for trouble in due {
             let Ok(spec) = trouble.spec.parse() else {
                 continue;
             };
@@ -389,6 +390,13 @@ impl Tally {
         }
         Ok(())
     }
+}
+
+/// Seconds until a spec in trouble is tried again; none if it is time. More than the longest pause means that the
+/// clock was ahead when it failed: it is time as well, or a node that had the wrong year would wait for it.
+fn pause_left(trouble: &Trouble, now: i64) -> Option<u64> {
+    let left = u64::try_from(trouble.next_at.saturating_sub(now)).ok()?;
+    (left > 0 && left <= LONGEST_PAUSE.as_secs()).then_some(left)
 }
 
 /// Waits for the end of a build; for ever if there is none.

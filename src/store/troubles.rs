@@ -36,6 +36,16 @@ impl Reader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The specs to be tried again `now`, those that have waited longest first. A time beyond `ahead` is longer than any
+    /// pause: the clock was wrong when it was noted, so these are due as well.
+    pub fn due_troubles(&self, now: i64, ahead: i64, limit: usize) -> anyhow::Result<Vec<Trouble>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM trouble WHERE next_at <= ?1 OR next_at > ?2 ORDER BY next_at LIMIT ?3");
+        let mut query = self.conn.prepare_cached(&sql)?;
+        let rows = query.query_map(params![now, ahead, i64::try_from(limit).unwrap_or(i64::MAX)], parse)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// How many specs are in trouble.
     pub fn count_troubles(&self) -> anyhow::Result<u64> {
         let mut query = self.conn.prepare_cached("SELECT count(*) FROM trouble")?;

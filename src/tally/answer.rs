@@ -119,12 +119,8 @@ impl View {
             return Some(Answer::Absent(detail.clone()));
         }
         let trouble = self.trouble.as_ref()?;
-        let pause = trouble.next_at - Timestamp::now().as_second();
-        (pause > 0).then(|| Answer::Waiting {
-            names: self.waiting_for.clone(),
-            detail: trouble.detail.clone(),
-            retry_after: u64::try_from(pause).unwrap_or(0),
-        })
+        let retry_after = super::pause_left(trouble, Timestamp::now().as_second())?;
+        Some(Answer::Waiting { names: self.waiting_for.clone(), detail: trouble.detail.clone(), retry_after })
     }
 
     /// Who found that it cannot be built, if nobody else is waited for.

@@ -233,6 +233,20 @@ async fn all_is_judged_anew_when_voters_change() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_far_ahead_delays_nothing() {
+    let court = Court::new(&["a"], &[]).await;
+    let now = Timestamp::now().as_second();
+    for (number, next_at, waits) in [(1, now + 1000, true), (2, now - 1, false), (3, now + 10 * 365 * 86_400, false)] {
+        let trouble = Trouble { spec: spec(number).to_string(), detail: "no network".to_owned(), tries: 1, next_at };
+        court.store.write(move |tx| tx.put_trouble(&trouble)).await.unwrap();
+        let answer = court.tally.view(&spec(number)).await.unwrap().answer();
+        assert_eq!(matches!(answer, Some(Answer::Waiting { .. })), waits, "{number}: {answer:?}");
+    }
+    let due = court.store.read(move |reader| reader.due_troubles(now, now + 6 * 3600, 10)).await.unwrap();
+    assert_eq!(due.iter().map(|row| row.spec.clone()).collect::<Vec<_>>(), [2, 3].map(|n| spec(n).to_string()));
+}
+
+#[tokio::test]
 async fn a_quarantined_voter_vetoes_and_never_agrees_until_it_is_released() {
     let mut court = Court::new(&["a", "b"], &[]).await;
     court.say(1, "b=1").await;

@@ -114,6 +114,11 @@ impl FakePeer {
         self.world().honest.texts.clone()
     }
 
+    /// Of the log that it shows when it lies about which one it has.
+    pub(super) fn other_texts(&self) -> Vec<Vec<u8>> {
+        self.world().other.texts.clone()
+    }
+
     pub(super) fn sign(&self, size: u64, root: Hash, signer: &SignerKey) -> String {
         let claims = format!("{}/claims", signer.name());
         let (origin, signer) = match self.log {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::fake::FakePeer;
-use super::{Net, Pace, claim, pace, record};
-use crate::peer::{Program, State, Timing};
+use super::{Net, claim, pace, record};
+use crate::peer::{Program, State};
 use crate::store::LogId;
 
 #[tokio::test]
@@ -93,18 +93,4 @@ async fn a_change_of_mode_moves_to_the_other_log() {
     net.peer.say_node(None);
     net.until("the refusal", |status| status.last_error.as_ref().is_some_and(|e| e.contains("was a sumpeer"))).await;
     assert_eq!(net.status.borrow().program, Some(Program::Sumpeer));
-}
-
-/// Prints how fast it is; `cargo test --release --lib -- --ignored --nocapture catching_up` tells.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn catching_up_with_many_entries() {
-    for log in [LogId::Claims, LogId::Accepted] {
-        let peer = FakePeer::new("up.example", log);
-        peer.grow((0..200_000).map(if log == LogId::Claims { claim } else { record }));
-        let before = std::time::Instant::now();
-        let mut net = Net::with(peer, Pace { timing: Timing::default(), ..pace() });
-        net.until("caught up", |status| status.verified == 200_000).await;
-        eprintln!("{}: 200,000 entries proven and stored in {:?}", log.name(), before.elapsed());
-    }
 }
