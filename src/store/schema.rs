@@ -147,7 +147,6 @@ ALTER TABLE spec DROP COLUMN hash;
 
 -- In which of its party's logs a word stands.
 ALTER TABLE word ADD COLUMN log INTEGER NOT NULL DEFAULT 1;   -- 0 accepted, 1 claims
-CREATE INDEX word_by_party ON word (party, log, number);
 
 -- The logs of peers, as far as they are proven. Their tiles are in the table tile, as log id + 1.
 CREATE TABLE peer_log (
@@ -226,8 +225,7 @@ CREATE TABLE judging (
     voters TEXT NOT NULL,
     next   INTEGER                      -- the spec to go on with; null: all are judged
 ) STRICT;
-",
-    "
+
 -- Sums that a party has named and then replaced by saying that it cannot be built. Naming another one later
 -- contradicts them.
 CREATE TABLE withdrawn (

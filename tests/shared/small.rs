@@ -13,7 +13,8 @@ use sumpeer::goproxy::{self, Client, ModuleCache};
 use sumpeer::log::{self, Log};
 use sumpeer::metrics::Metrics;
 use sumpeer::model::{Claim, Finding, Spec, Target};
-use sumpeer::peer::{Circle, Follower, Http, Pace, Peer, Peers, Program, Transport};
+use sumpeer::node::Following;
+use sumpeer::peer::{Http, Pace, Peer, Program, Transport};
 use sumpeer::store::{LogId, Store};
 use sumpeer::tally::{Found, Settled, Tally, Voter, settle};
 use sumpeer::tasks::Tasks;
@@ -22,12 +23,9 @@ use sumpeer::web::limits::{Limits, Settings};
 use sumpeer::web::stream::{self, Streams};
 use sumpeer::web::{self, Live, Node, Parts, server};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-
-/// Batches of a peer that wait for the writer, as in a real node.
-const BATCHES: usize = 2;
 
 /// The node. Cloning gives another handle.
 #[derive(Clone)]
@@ -60,23 +58,15 @@ impl Small {
         let store = Store::open(data, log::forms(key), metrics.clone())?;
         let binaries = Binaries::open(data, u64::MAX, store.clone(), metrics.clone()).await?;
         let own = Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), own: true };
-        let others = peers.iter().map(|peer| Voter { name: peer.name.clone(), vkey: peer.key.to_string(), own: false });
-        let voters = std::iter::once(own.clone()).chain(others).collect();
-        let tally = Tally::new(store.clone(), None, binaries.clone(), voters, Vec::new());
+        let transport: Arc<dyn Transport> = Arc::new(Http::new()?);
+        let following = Following::new(peers, &Pace::default(), &key.verifier(), &store, &transport, &metrics);
+        let voters = std::iter::once(&own).chain(&following.voters).cloned().collect();
+        let tally = Tally::new(store.clone(), None, binaries.clone(), voters, following.wants.clone());
 
         let mut tasks = Tasks::new(stop.clone());
         tasks.spawn("judge", tally.clone().judge_again(stop.clone()));
-        let transport: Arc<dyn Transport> = Arc::new(Http::new()?);
-        let circle = Circle::new(key.verifier(), store.clone(), metrics.clone());
-        let mut shown = Vec::new();
-        for peer in peers {
-            let (batches, proven) = mpsc::channel(BATCHES);
-            let (transport, store) = (transport.clone(), store.clone());
-            let (follower, status) = Follower::new(peer.clone(), transport, store, Pace::default(), batches, &circle);
-            shown.push((peer.clone(), status));
-            tasks.spawn("follow", follower.run(stop.clone()));
-            tasks.spawn("hear", tally.clone().hear(peer, proven, stop.clone()));
-        }
+        let peers = following.peers.clone();
+        following.spawn(&tally, &mut tasks, stop);
 
         let proxy = Client::new("off".parse()?, goproxy::http_client()?);
         let live = Live { notes: String::new(), lookup_wait: Duration::from_secs(1) };
@@ -85,7 +75,7 @@ impl Small {
             claims: Log::new(&store, LogId::Claims),
             store: store.clone(),
             tally: tally.clone(),
-            peers: Peers::new(shown, Some(circle)),
+            peers,
             binaries,
             builder: None,
             modules: ModuleCache::open(data, 1 << 30, store.clone(), proxy.clone(), None).await?,
