@@ -31,6 +31,7 @@ pub use cache::{ModuleCache, Verify};
 pub use client::Client;
 pub use database::DatabaseSource;
 pub use error::FetchError;
+pub(crate) use fetch::causes;
 pub use fetch::http_client;
 pub use files::kept_path;
 pub use list::{ListError, ProxyList};

@@ -137,7 +137,7 @@ impl Fetch<'_> {
         let request = self.http.get(self.url.clone()).headers(headers).send();
         let mut response = match timeout(patience, request).await {
             Err(_) => return Err(self.temporary(&format!("sent no answer within {patience:?}"))),
-            Ok(Err(error)) => return Err(self.temporary(&chain(error))),
+            Ok(Err(error)) => return Err(self.temporary(&broken(error))),
             Ok(Ok(response)) => response,
         };
         let status = response.status();
@@ -158,7 +158,7 @@ impl Fetch<'_> {
         let until = deadline.min(Instant::now() + self.timing.idle);
         match timeout_at(until, response.chunk()).await {
             Err(_) => Err(self.temporary("stopped sending")),
-            Ok(Err(error)) => Err(self.temporary(&chain(error))),
+            Ok(Err(error)) => Err(self.temporary(&broken(error))),
             Ok(Ok(piece)) => Ok(piece),
         }
     }
@@ -208,10 +208,15 @@ fn strong_etag(response: &Response) -> Option<String> {
     (ranges && etag.starts_with('"')).then(|| etag.to_owned())
 }
 
-/// An error with its causes in one line; without the address, which our messages name themselves.
-fn chain(error: reqwest::Error) -> String {
+fn broken(error: reqwest::Error) -> String {
+    format!("cannot be reached or broke off: {}", causes(error))
+}
+
+/// An error with its causes in one line; without the address, which may hold credentials, and which our messages name
+/// themselves.
+pub(crate) fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = format!("cannot be reached or broke off: {error}");
+    let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {
         text.push_str(": ");

@@ -16,6 +16,8 @@ use reqwest::{StatusCode, redirect};
 use tokio::time::timeout;
 use url::Url;
 
+use crate::goproxy::causes;
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -85,28 +87,15 @@ impl Transport for Http {
         async move {
             let response = match timeout(ask.first_byte, sent).await {
                 Err(_) => anyhow::bail!("no answer within {:?}", ask.first_byte),
-                Ok(Err(error)) => anyhow::bail!(chain(error)),
+                Ok(Err(error)) => anyhow::bail!(causes(error)),
                 Ok(Ok(response)) => response,
             };
             Ok(Answer {
                 status: response.status(),
                 headers: response.headers().clone(),
-                body: response.bytes_stream().map(|piece| piece.map_err(|e| io::Error::other(chain(e)))).boxed(),
+                body: response.bytes_stream().map(|piece| piece.map_err(|e| io::Error::other(causes(e)))).boxed(),
             })
         }
         .boxed()
     }
-}
-
-/// An error with its causes in one line; without the address, which may hold credentials.
-fn chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
