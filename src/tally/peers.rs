@@ -62,6 +62,9 @@ impl Tally {
                 let known = tx.open_peer_log(&vkey, log)?;
                 let (texts, said): (Vec<_>, Vec<_>) = entries.into_iter().map(|entry| (entry.text, entry.said)).unzip();
                 tx.extend_peer_log(known.id, first, &texts, &root, head.as_ref().map(|head| head.note.as_str()))?;
+                if let Some(head) = &head {
+                    tx.keep_peer_head(known.id, head.head.size, &head.head.root, &head.note, &peer.name)?;
+                }
                 let words = (first..).zip(said).filter_map(|(number, said)| Some((number, said?)));
                 let mut taken = Taken::default();
                 let quarantined = tx.quarantined()?;
