@@ -41,6 +41,8 @@ pub(super) fn run(
     while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
         let mut ended = Vec::with_capacity(jobs.len());
         let committed = batch(&mut conn, &mut trees, jobs.drain(..), &mut ended);
+        // One sentence for all: whichever task ends first because of it, the operator reads the same.
+        let committed = committed.map_err(|error| format!("the database cannot be written: {error:#}"));
         match &committed {
             Ok(heads) => {
                 metrics.commits.inc();
@@ -48,14 +50,14 @@ pub(super) fn run(
                 // Announced only now: what readers are told of is on disk.
                 trees.announce(heads);
             }
-            Err(error) => {
-                error!("the database cannot be written: {error:#}");
-                failed.send_replace(Some(format!("the database cannot be written: {error:#}")));
+            Err(sentence) => {
+                error!("{sentence}");
+                failed.send_replace(Some(sentence.clone()));
             }
         }
         checkpoints.committed(ended.len());
         for outcome in ended {
-            (outcome.finish)(committed.as_ref().map(drop).map_err(|error| anyhow!("{error:#}")));
+            (outcome.finish)(committed.as_ref().map(drop).map_err(|sentence| anyhow!(sentence.clone())));
         }
         if committed.is_err() {
             return;
