@@ -50,8 +50,14 @@ fn main() -> anyhow::Result<()> {
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 async fn fan_out(readers: u64, entries: u64, bursts: u64) -> anyhow::Result<()> {
     let mut server = Server::start()?;
-    // What the first request brings about is not a stream's.
-    client::Readers::connect(server.address, 1).await?;
+    // What the first request and the growth of the log bring about is not a stream's: pages that the store caches.
+    let first = client::Readers::connect(server.address, 1).await?;
+    for burst in 1..=bursts {
+        server.send(&format!("grow {entries}"))?;
+        first.all_have(burst * entries).await?;
+        server.answer()?;
+    }
+    first.close(bursts * entries)?;
     server.until(0)?;
     let before = server.state()?;
     let clients = client::Readers::connect(server.address, readers).await?;
