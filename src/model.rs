@@ -10,6 +10,7 @@
 //! Invariants: no I/O, no clock; every parser checks the length of its input before it does anything else
 //! and says in one sentence what is wrong and where.
 
+mod alert;
 mod claim;
 mod class;
 mod goversion;
@@ -21,6 +22,7 @@ mod sum;
 mod target;
 mod version;
 
+pub use alert::AlertKind;
 pub use claim::{Claim, Finding, MAX_CLAIM_BYTES};
 pub use class::Class;
 pub use goversion::{GoRange, GoVersion};
@@ -85,6 +87,7 @@ macro_rules! serde_by_text {
 }
 
 serde_by_text!(
+    AlertKind,
     Class,
     Dir,
     GoVersion,

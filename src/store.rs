@@ -14,12 +14,14 @@
 //! out as it was written, ends the writer: nothing of that batch is announced, and
 //! [`Store::failed`] tells the node to stop. Starting again is the recovery.
 
+mod alerts;
 mod binaries;
 mod caches;
 mod checkpoints;
 mod counts;
 mod divergences;
 mod due;
+mod outbox;
 mod parties;
 mod records;
 mod schema;
@@ -31,11 +33,13 @@ mod troubles;
 mod words;
 mod writer;
 
+pub use alerts::{AlertId, AlertRow, NewAlert};
 pub use binaries::BinaryRow;
 pub use caches::{ModuleFile, ToolchainRow};
 pub use counts::WordCounts;
 pub use divergences::{DivergenceRow, SaidRow};
 pub use due::Unsettled;
+pub use outbox::{Backlog, EventId, EventRow, Pending};
 pub use parties::Quarantine;
 pub use records::{Neighbours, RecordRow};
 pub use specs::SpecId;
@@ -76,6 +80,8 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     readers: Arc<Readers>,
     heads: [watch::Receiver<Arc<Published>>; 2],
+    /// Counts commits that have something to tell. What it is stands in the outbox, so no lost wake-up loses an alert.
+    told: watch::Receiver<u64>,
     failure: watch::Receiver<Option<String>>,
 }
 
@@ -95,6 +101,8 @@ pub struct Reader<'c> {
 pub struct Tx<'c> {
     reader: Reader<'c>,
     trees: &'c mut Trees,
+    /// Set once there is something new in the outbox.
+    told: &'c mut bool,
 }
 
 impl<'c> Deref for Tx<'c> {
@@ -140,15 +148,16 @@ impl Store {
         let heads = trees.subscribe();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failed, failure) = watch::channel(None);
+        let (tell, told) = watch::channel(0);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                writer::run(conn, trees, checkpoints, queue, &failed, &metrics);
+                writer::run(conn, trees, checkpoints, queue, &writer::Ends { failed, told: tell }, &metrics);
                 // Only now may another node have the directory: nothing is left to be written.
                 drop(lock);
             })
             .context("cannot start the writer thread")?;
-        Ok(Store { jobs, readers: Arc::new(Readers::new(path)), heads, failure })
+        Ok(Store { jobs, readers: Arc::new(Readers::new(path)), heads, told, failure })
     }
 
     /// Runs a job in the writer thread, in a savepoint of its own. When this returns `Ok`, its changes are on disk.
@@ -194,6 +203,11 @@ impl Store {
     /// The committed size and signed heads of a log, now and whenever it grows.
     pub fn heads(&self, log: LogId) -> watch::Receiver<Arc<Published>> {
         self.heads[log.index()].clone()
+    }
+
+    /// Changes whenever there is something new in the outbox, after the commit.
+    pub fn told(&self) -> watch::Receiver<u64> {
+        self.told.clone()
     }
 
     /// Waits until the store can no longer be written, and says why.

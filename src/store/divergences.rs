@@ -150,10 +150,10 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Opens a divergence, or sees one again that is open: one a spec for `divergence`, one a kind, party and spec for
-    /// the others. Returns its id, and whether it is new.
+    /// the others. Raises its alert. Returns its id, and whether it is new.
     ///
     /// # Errors
-    /// The database failed.
+    /// The database failed, or nobody can be told of such a kind.
     pub fn see_divergence(
         &mut self,
         kind: &str,
@@ -161,17 +161,20 @@ impl Tx<'_> {
         vkey: &str,
         evidence: Option<&str>,
     ) -> anyhow::Result<(i64, bool)> {
+        let alert = kind.parse()?;
         let party = self.party(vkey)?;
-        let spec = spec.map(|spec| spec.0);
+        let row = spec.map(|spec| spec.0);
         let known = self
             .conn
             .prepare_cached(
                 "UPDATE divergence SET last_seen = ?4 WHERE open = 1 AND kind = ?1 AND coalesce(spec, 0) = coalesce(?2, 0)
-                     AND (kind = 'divergence' OR party = ?3) RETURNING id",
+                     AND (kind = 'divergence' OR party = ?3) RETURNING id, party",
             )?
-            .query_row(params![kind, spec, party, super::now()], |row| row.get(0))
+            .query_row(params![kind, row, party, super::now()], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        if let Some(id) = known {
+        if let Some((id, opener)) = known {
+            // The alert is about whose word opened it, whoever has spoken now.
+            self.raise_divergence(alert, spec, opener, id)?;
             return Ok((id, false));
         }
         self.conn
@@ -179,8 +182,10 @@ impl Tx<'_> {
                 "INSERT INTO divergence (kind, spec, party, open, first_seen, last_seen, evidence)
                  VALUES (?1, ?2, ?3, 1, ?4, ?4, ?5)",
             )?
-            .execute(params![kind, spec, party, super::now(), evidence])?;
-        Ok((self.conn.last_insert_rowid(), true))
+            .execute(params![kind, row, party, super::now(), evidence])?;
+        let id = self.conn.last_insert_rowid();
+        self.raise_divergence(alert, spec, party, id)?;
+        Ok((id, true))
     }
 
     /// Adds a word to a divergence, if it is not there yet.
@@ -206,7 +211,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Settles an open divergence with the operator's note. Returns whether there was one.
+    /// Settles an open divergence with the operator's note, and ends its alert. Returns whether there was one.
     ///
     /// # Errors
     /// The database failed.
@@ -215,6 +220,9 @@ impl Tx<'_> {
             .conn
             .prepare_cached("UPDATE divergence SET open = 0, note = ?2 WHERE id = ?1 AND open = 1")?
             .execute(params![id, note])?;
+        if resolved == 1 {
+            self.end_divergence(id)?;
+        }
         Ok(resolved == 1)
     }
 }

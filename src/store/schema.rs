@@ -239,6 +239,49 @@ CREATE TABLE withdrawn (
     PRIMARY KEY (spec, party)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- What the operator is told of. Never deleted.
+CREATE TABLE alert (
+    id         INTEGER PRIMARY KEY,
+    kind       TEXT NOT NULL,
+    spec       INTEGER REFERENCES spec (id),
+    party      INTEGER REFERENCES party (id),
+    divergence INTEGER REFERENCES divergence (id),
+    summary    TEXT,                    -- one sentence; null: it is made from the divergence when it is told
+    open       INTEGER NOT NULL CHECK (open IN (0, 1)),
+    first_seen INTEGER NOT NULL,        -- Unix seconds
+    last_seen  INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX alert_open ON alert (kind, coalesce(party, 0), coalesce(spec, 0)) WHERE open = 1;
+CREATE INDEX alert_by_divergence ON alert (divergence) WHERE divergence IS NOT NULL;
+-- Divergences that were found before there were alerts: open, and told to nobody.
+INSERT INTO alert (kind, spec, party, divergence, open, first_seen, last_seen)
+    SELECT kind, spec, party, id, 1, first_seen, last_seen FROM divergence WHERE open = 1;
+
+-- What happened to alerts, in order: they were raised, they ended.
+CREATE TABLE alert_event (
+    id    INTEGER PRIMARY KEY,
+    uid   TEXT NOT NULL,                -- 128 random bits, by which receivers know what they have had already
+    alert INTEGER NOT NULL REFERENCES alert (id),
+    open  INTEGER NOT NULL CHECK (open IN (0, 1)),
+    at    INTEGER NOT NULL              -- Unix seconds
+) STRICT;
+
+-- Who is told, by the names that the configuration gives.
+CREATE TABLE channel (
+    name TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- What has yet to be told to whom. A row goes when it is acknowledged, or given up.
+CREATE TABLE outbox (
+    channel TEXT NOT NULL,              -- channel.name, or that of a program that a channel runs
+    event   INTEGER NOT NULL REFERENCES alert_event (id),
+    tries   INTEGER NOT NULL,
+    next_at INTEGER NOT NULL,           -- Unix milliseconds
+    error   TEXT,                       -- why the last try failed
+    PRIMARY KEY (channel, event)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Brings the tables up to date.
@@ -264,6 +307,15 @@ pub(super) fn check_version(conn: &Connection) -> anyhow::Result<()> {
         STEPS.len(),
     );
     Ok(())
+}
+
+/// Makes a database as the first so many steps left it, with some rows.
+#[cfg(test)]
+pub(super) fn make_old(path: &std::path::Path, steps: usize, rows: &str) {
+    let mut conn = Connection::open(path).expect("a new database");
+    let steps = Migrations::new(STEPS[..steps].iter().map(|sql| M::up(sql)).collect());
+    steps.to_latest(&mut conn).expect("made");
+    conn.execute_batch(rows).expect("filled");
 }
 
 #[cfg(test)]

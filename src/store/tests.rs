@@ -202,3 +202,67 @@ async fn logs_of_peers_lie_side_by_side() {
     let counts = counts.await.expect("stored");
     assert_eq!(counts, sizes.map(|size| (size, size)), "each has its own entries, up to its end and no further");
 }
+
+#[tokio::test]
+async fn alerts_are_stored_once_and_put_before_the_channels_there_are() {
+    use crate::model::AlertKind;
+
+    let data = TempDir::new().expect("a folder");
+    let store = open(data.path()).expect("a store");
+    let silent = |kind| NewAlert { kind, spec: None, party: Some("b+1+x"), summary: "b is silent.", divergence: None };
+    let done = store.write(move |tx| {
+        let nobody = tx.raise(&silent(AlertKind::Disk))?;
+        tx.set_channels(&["one".to_owned(), "two".to_owned()], &[])?;
+        let first = tx.raise(&silent(AlertKind::PeerSilent))?;
+        let again = tx.raise(&silent(AlertKind::PeerSilent))?;
+        let (fork, _) = tx.see_divergence("fork", None, "b+1+x", Some("{}"))?;
+        tx.see_divergence("fork", None, "b+1+x", Some("{}"))?;
+        assert!(tx.see_divergence("no-such-kind", None, "b+1+x", None).is_err());
+        assert!(tx.end_alert(AlertKind::PeerSilent, Some("b+1+x"), None)?);
+        assert!(!tx.end_alert(AlertKind::PeerSilent, Some("b+1+x"), None)?);
+        assert!(!tx.end_alert(AlertKind::Disk, None, None)?, "that one is about a party");
+        assert!(tx.resolve_divergence(fork, "restored")?);
+        assert!(!tx.resolve_divergence(fork, "again")?);
+        Ok((nobody.1, first, again))
+    });
+    let told = store.told();
+    let (nobody, first, again) = done.await.expect("stored");
+    assert!(nobody && first.1 && !again.1 && first.0 == again.0);
+    assert!(told.has_changed().expect("open"), "whoever delivers is woken");
+    let (open, all, one, event) = store
+        .read(|reader| {
+            let one = reader.pending("one", 10)?;
+            let event = reader.alert_event(one[0].event)?;
+            Ok((reader.alerts(0, true, 10)?, reader.newest_alerts(None, 10)?, one, event))
+        })
+        .await
+        .expect("read");
+    let kinds = |rows: &[AlertRow]| rows.iter().map(|row| row.kind.as_str()).collect::<Vec<_>>();
+    assert_eq!((kinds(&open), kinds(&all)), (vec!["disk"], vec!["fork", "peer-silent", "disk"]));
+    assert_eq!(one.len(), 4, "two alerts, raised and ended; nothing of what was before the channel");
+    assert_eq!((event.alert, event.open, event.uid.len()), (first.0, true, 32));
+
+    let dropped = store.write(|tx| tx.set_channels(&["two".to_owned()], &[])).await.expect("stored");
+    assert_eq!(dropped, [("one".to_owned(), 4)]);
+}
+
+#[tokio::test]
+async fn a_divergence_found_before_there_were_alerts_has_one_that_nobody_is_told_of() {
+    let data = TempDir::new().expect("a folder");
+    schema::make_old(
+        &data.path().join(DATABASE),
+        2,
+        "
+        INSERT INTO party (id, vkey) VALUES (1, 'b+1+x');
+        INSERT INTO divergence (id, kind, party, open, first_seen, last_seen) VALUES (7, 'fork', 1, 1, 5, 6);
+        INSERT INTO divergence (id, kind, party, open, first_seen, last_seen) VALUES (8, 'bad-root', 1, 0, 5, 6);
+    ",
+    );
+    let store = open(data.path()).expect("brought up to date");
+    let rows = store.read(|reader| reader.alerts(0, false, 10)).await.expect("read");
+    assert_eq!(rows.len(), 1);
+    let row = &rows[0];
+    assert_eq!((row.divergence, row.open, row.first_seen, row.last_seen), (Some(7), true, 5, 6));
+    assert!(store.write(|tx| tx.resolve_divergence(7, "settled")).await.expect("stored"));
+    assert_eq!(store.read(|reader| reader.count_open_alerts()).await.expect("read"), 0);
+}

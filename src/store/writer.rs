@@ -28,19 +28,28 @@ pub(super) struct Outcome {
     pub(super) finish: Box<dyn FnOnce(anyhow::Result<()>) + Send>,
 }
 
+/// Where the writer says how it goes.
+pub(super) struct Ends {
+    /// Why there will be no more commits.
+    pub(super) failed: watch::Sender<Option<String>>,
+    /// Counts commits that have put something into the outbox.
+    pub(super) told: watch::Sender<u64>,
+}
+
 /// Serves jobs until all handles are gone or the database fails.
 pub(super) fn run(
     mut conn: Connection,
     mut trees: Trees,
     mut checkpoints: Checkpoints,
     mut queue: mpsc::Receiver<Job>,
-    failed: &watch::Sender<Option<String>>,
+    ends: &Ends,
     metrics: &Metrics,
 ) {
     let mut jobs = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
         let mut ended = Vec::with_capacity(jobs.len());
-        let committed = batch(&mut conn, &mut trees, jobs.drain(..), &mut ended);
+        let mut told = false;
+        let committed = batch(&mut conn, &mut trees, jobs.drain(..), &mut ended, &mut told);
         // One sentence for all: whichever task ends first because of it, the operator reads the same.
         let committed = committed.map_err(|error| format!("the database cannot be written: {error:#}"));
         match &committed {
@@ -49,10 +58,13 @@ pub(super) fn run(
                 metrics.jobs.inc_by(ended.len() as u64);
                 // Announced only now: what readers are told of is on disk.
                 trees.announce(heads);
+                if told {
+                    ends.told.send_modify(|count| *count += 1);
+                }
             }
             Err(sentence) => {
                 error!("{sentence}");
-                failed.send_replace(Some(sentence.clone()));
+                ends.failed.send_replace(Some(sentence.clone()));
             }
         }
         checkpoints.committed(ended.len());
@@ -73,11 +85,12 @@ fn batch(
     trees: &mut Trees,
     jobs: impl Iterator<Item = Job>,
     ended: &mut Vec<Outcome>,
+    told: &mut bool,
 ) -> anyhow::Result<Heads> {
     let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     for job in jobs {
         execute(&tx, "SAVEPOINT job")?;
-        let outcome = job(&mut Tx { reader: Reader { conn: &tx }, trees });
+        let outcome = job(&mut Tx { reader: Reader { conn: &tx }, trees, told });
         let fatal = outcome.fatal.clone();
         let keep = outcome.keep;
         ended.push(outcome);
