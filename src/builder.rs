@@ -271,7 +271,12 @@ impl Inner {
                 Some(ended) = builds.join_next_with_id() => match ended {
                     Ok((id, home)) => {
                         specs.remove(&id);
-                        removals.spawn_blocking(|| drop(home));
+                        let homes = self.workshop.homes.clone();
+                        removals.spawn_blocking(move || {
+                            if let Some(home) = home {
+                                homes.replace(home);
+                            }
+                        });
                     }
                     Err(error) => {
                         let spec = specs.remove(&error.id());
@@ -285,7 +290,7 @@ impl Inner {
                 Some(_) = removals.join_next() => {}
             }
         }
-        // Removals end at once now, too: what is left goes at the next start.
+        // Removals end soon now, too: what is left goes at the next start.
         while builds.join_next().await.is_some() {}
         while removals.join_next().await.is_some() {}
         Ok(())

@@ -13,12 +13,16 @@
 //!
 //! Symbolic links, not hard ones: through a hard link a build could change the seed's file.
 //!
+//! Thousands of links take a moment, so after a build the next home like it is made ahead, while nobody waits. No build
+//! has seen it before its own.
+//!
 //! Out of scope: what is in a seed ([`super::seed`]).
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -30,12 +34,17 @@ use super::sandbox::Rooms;
 /// The folder beside the homes with the links that they share. No home is called so: their names have six letters.
 const LINKS: &str = "links";
 
+/// Homes made ahead at most: most builds in a row are for one or two targets.
+const AHEAD: usize = 2;
+
 /// Where homes are made.
 #[derive(Clone, Debug)]
 pub struct Homes {
     folder: PathBuf,
     /// The node is stopping: what is left is removed at the next start.
     stop: CancellationToken,
+    /// Made ahead, the newest last.
+    ahead: Arc<Mutex<Vec<Home>>>,
 }
 
 impl Homes {
@@ -55,7 +64,7 @@ impl Homes {
         }
         // Absolute, because it is bound into sandboxes and linked to.
         let folder = fs::canonicalize(&folder).with_context(|| format!("cannot find {}", folder.display()))?;
-        Ok(Homes { folder, stop })
+        Ok(Homes { folder, stop, ahead: Arc::default() })
     }
 
     /// Makes an empty home with an empty build cache.
@@ -68,22 +77,60 @@ impl Homes {
             .tempdir_in(&self.folder)
             .context("cannot make a home for a build")?
             .keep();
-        let home = Home { root, stop: self.stop.clone() };
+        let home = Home { root, seed: None, stop: self.stop.clone() };
         for folder in ["cache", "mod", "go", "tmp"] {
             fs::create_dir(home.root.join(folder)).context("cannot make a home for a build")?;
         }
         for prefix in prefixes() {
             fs::create_dir(home.cache().join(prefix)).context("cannot make a home for a build")?;
         }
-        // When the go command last removed old entries: now, so that it does not look at all of
-        // them, and does not take links to an old seed for entries nobody uses.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        fs::write(home.cache().join("trim.txt"), now.to_string()).context("cannot write to a home")?;
+        home.mark_trimmed()?;
         // Else the go command starts a process that leaves its group, to count what it was used for.
         let telemetry = home.root.join(".config/go/telemetry");
         fs::create_dir_all(&telemetry).context("cannot make a home for a build")?;
         fs::write(telemetry.join("mode"), "off").context("cannot write to a home")?;
         Ok(home)
+    }
+
+    /// A home with links to a seed, made now if there is none made ahead; see [`Home::lend`].
+    ///
+    /// # Errors
+    /// When the seed cannot be read or the disk is full.
+    pub fn with_seed(&self, seed: &Path, inside: &Path) -> anyhow::Result<Home> {
+        let wanted = Seed::at(seed, inside);
+        let mut ahead = self.ahead();
+        let place = ahead.iter().position(|home| home.seed.is_some() && home.seed == wanted);
+        if let Some(home) = place.map(|place| ahead.remove(place)) {
+            drop(ahead);
+            home.mark_trimmed()?;
+            return Ok(home);
+        }
+        drop(ahead);
+        let mut home = self.make()?;
+        home.lend(seed, inside)?;
+        Ok(home)
+    }
+
+    /// Makes the next home like a used one, ahead of who needs it. The used one is removed.
+    pub fn replace(&self, used: Home) {
+        if let Some(seed) = used.seed.clone().filter(|_| !self.stop.is_cancelled()) {
+            match self.with_seed(&seed.path, &seed.inside) {
+                Ok(home) => {
+                    let mut ahead = self.ahead();
+                    ahead.push(home);
+                    let oldest = (ahead.len() > AHEAD).then(|| ahead.remove(0));
+                    drop(ahead);
+                    drop(oldest);
+                }
+                Err(error) => warn!("no home is made ahead: {error:#}"),
+            }
+        }
+        drop(used);
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Vec<Home>> {
+        // A list of finished homes: a panic elsewhere cannot leave it half changed.
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A folder on the same file system for other short-lived files, emptied at start like homes.
@@ -96,7 +143,28 @@ impl Homes {
 #[derive(Debug)]
 pub struct Home {
     root: PathBuf,
+    /// Whose links are in the build cache.
+    seed: Option<Seed>,
     stop: CancellationToken,
+}
+
+/// A seed as it was when links to it were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seed {
+    path: PathBuf,
+    inside: PathBuf,
+    /// Tells one seed from another that was made in its place later: links to entries that are gone would be written
+    /// through.
+    folder: (u64, SystemTime),
+}
+
+impl Seed {
+    /// None where the file system does not tell when a folder was made.
+    fn at(path: &Path, inside: &Path) -> Option<Seed> {
+        let folder = fs::metadata(path).ok()?;
+        let folder = (folder.ino(), folder.created().ok()?);
+        Some(Seed { path: path.to_owned(), inside: inside.to_owned(), folder })
+    }
 }
 
 impl Home {
@@ -115,6 +183,13 @@ impl Home {
         self.root.with_extension("sock")
     }
 
+    /// When the go command last removed old entries: now, so that it does not look at all of them, and does not take
+    /// links to an old seed for entries nobody uses.
+    fn mark_trimmed(&self) -> anyhow::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        fs::write(self.cache().join("trim.txt"), now.to_string()).context("cannot write to a home")
+    }
+
     /// Fills the build cache with links to the entries of a seed: `seed` is its folder as the host
     /// names it, `inside` as the go command will.
     ///
@@ -125,7 +200,7 @@ impl Home {
     ///
     /// # Errors
     /// When the seed cannot be read or the disk is full.
-    pub fn lend(&self, seed: &Path, inside: &Path) -> anyhow::Result<()> {
+    pub fn lend(&mut self, seed: &Path, inside: &Path) -> anyhow::Result<()> {
         let cache = self.cache();
         let name: String = inside.to_string_lossy().replace('/', "+");
         let links = self.root.with_file_name(LINKS).join(name);
@@ -138,6 +213,7 @@ impl Home {
                 link(&target.join(&name), &links.join(&name), &to.join(&name)).context("cannot link to a seed")?;
             }
         }
+        self.seed = Seed::at(seed, inside);
         Ok(())
     }
 
@@ -239,8 +315,6 @@ fn unlock(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
     #[test]
@@ -253,11 +327,11 @@ mod tests {
             fs::create_dir_all(seed.join(&prefix)).unwrap();
             fs::write(seed.join(&prefix).join("entry-d"), &prefix).unwrap();
         }
-        let home = homes.make().unwrap();
+        let mut home = homes.make().unwrap();
         home.lend(&seed, &seed).unwrap();
         assert_eq!(fs::read_to_string(home.cache().join("7f/entry-d")).unwrap(), "7f");
         assert!(home.cache().join("7f/entry-d").is_symlink());
-        let other = homes.make().unwrap();
+        let mut other = homes.make().unwrap();
         other.lend(&seed, &seed).unwrap();
         let inode = |home: &Home| fs::symlink_metadata(home.cache().join("7f/entry-d")).unwrap().ino();
         assert_eq!(inode(&home), inode(&other), "one link with two names");
@@ -272,6 +346,43 @@ mod tests {
         let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [LINKS], "only what the next home will use");
         assert_eq!(fs::read_to_string(seed.join("7f/entry-d")).unwrap(), "7f", "a seed outlives homes");
+    }
+
+    #[test]
+    fn a_home_is_made_ahead_for_one_build_and_its_seed_only() {
+        let data = tempfile::tempdir().unwrap();
+        let homes = Homes::open(data.path().join("homes"), CancellationToken::new()).unwrap();
+        let seed = data.path().join("seed");
+        let fill = || {
+            for prefix in prefixes() {
+                fs::create_dir_all(seed.join(&prefix)).unwrap();
+                fs::write(seed.join(&prefix).join("entry-d"), &prefix).unwrap();
+            }
+        };
+        fill();
+        let used = homes.with_seed(&seed, &seed).unwrap();
+        fs::write(used.root().join("go/left"), "by a build").unwrap();
+        let before = used.root().to_owned();
+        homes.replace(used);
+        assert!(!before.exists(), "the used one is gone");
+        let spare = homes.ahead().first().expect("one ahead").root().to_owned();
+        let next = homes.with_seed(&seed, &seed).unwrap();
+        assert_eq!(next.root(), spare);
+        assert!(!next.root().join("go/left").exists() && next.cache().join("7f/entry-d").is_symlink());
+        assert!(homes.ahead().is_empty(), "given once");
+        homes.replace(next);
+        // Another seed in the same place may have other entries.
+        fs::rename(&seed, data.path().join("old")).unwrap();
+        fill();
+        let other = homes.with_seed(&seed, &seed).unwrap();
+        assert_ne!(homes.ahead().first().expect("still there").root(), other.root());
+        for _ in 0..AHEAD + 1 {
+            let mut used = homes.make().unwrap();
+            used.lend(&seed, &seed).unwrap();
+            homes.replace(used);
+            homes.ahead().iter_mut().for_each(|home| home.seed = None);
+        }
+        assert_eq!(homes.ahead().len(), AHEAD, "bounded");
     }
 
     #[test]

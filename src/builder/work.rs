@@ -148,12 +148,9 @@ impl Workshop {
     async fn furnish(&self, lease: &Lease) -> anyhow::Result<Home> {
         let homes = self.homes.clone();
         let seed = lease.path().map(|seed| (seed.to_owned(), self.sandbox.seed_inside(seed)));
-        let furnish = move || {
-            let home = homes.make()?;
-            if let Some((seed, inside)) = seed {
-                home.lend(&seed, &inside)?;
-            }
-            Ok(home)
+        let furnish = move || match seed {
+            Some((seed, inside)) => homes.with_seed(&seed, &inside),
+            None => homes.make(),
         };
         spawn_blocking(furnish).await.context("making a home panicked")?
     }
