@@ -92,6 +92,8 @@ pub struct Metrics {
     pub peer_head_time: Family<PeerLabel, Gauge>,
     /// Divergences that nobody has settled.
     pub divergences_open: Gauge,
+    /// Until when the certificate of the public listener is good, in Unix seconds; 0 without one.
+    pub certificate_expiry: Gauge,
 }
 
 impl Metrics {
@@ -122,6 +124,7 @@ impl Metrics {
             peer_words: Family::default(),
             peer_head_time: Family::default(),
             divergences_open: Gauge::default(),
+            certificate_expiry: Gauge::default(),
         };
         registry.register("log_size", "Entries in each log", metrics.log_size.clone());
         registry.register("commits", "Transactions committed", metrics.commits.clone());
@@ -154,6 +157,12 @@ impl Metrics {
             metrics.peer_head_time.clone(),
         );
         registry.register("divergences_open", "Divergences that nobody has settled", metrics.divergences_open.clone());
+        registry.register_with_unit(
+            "tls_certificate_expiry_timestamp",
+            "Until when the certificate of the public listener is good; 0 without one",
+            Unit::Seconds,
+            metrics.certificate_expiry.clone(),
+        );
         Metrics { registry: Arc::new(registry), ..metrics }
     }
 
@@ -208,6 +217,11 @@ impl Metrics {
     /// Sets how many divergences are open.
     pub fn set_open_divergences(&self, count: u64) {
         self.divergences_open.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sets until when the certificate of the public listener is good, in Unix seconds.
+    pub fn set_certificate_expiry(&self, at: i64) {
+        self.certificate_expiry.set(at);
     }
 
     /// Counts a gap or a repeat in a peer's stream.

@@ -17,15 +17,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::binaries::Binaries;
 use crate::builder::sandbox::Choice;
 use crate::builder::toolchain::Toolchains;
 use crate::builder::{self, BuildLimits, Builder};
-use crate::config::{self, Config, GoSumDb, Mode};
+use crate::config::{self, Config, GoSumDb, Mode, Tls};
 use crate::goproxy::{self, ModuleCache, Verify};
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
@@ -38,6 +40,7 @@ use crate::tasks::Tasks;
 use crate::web::admin::Token;
 use crate::web::limits::{self, Limits};
 use crate::web::stream::{Pace, Streams};
+use crate::web::tls;
 use crate::web::{self, server};
 
 /// Bytes of module files to keep: enough for the dependencies of some hundred programs.
@@ -61,6 +64,8 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
 
     let key = key::own_key(&config.key_file(), config.name.as_deref(), Store::exists(data))?;
     let metrics = Metrics::new();
+    let certificates = Arc::new(Notify::new());
+    let (tls, renewal) = tls(&config, &metrics, &certificates, &stop)?.unzip();
     let store = Store::open(data, log::forms(&key), metrics.clone())?;
     let accepted = Log::new(&store, LogId::Accepted);
     let claims = Log::new(&store, LogId::Claims);
@@ -110,6 +115,9 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     }
     tasks.spawn("judge", tally.clone().judge_again(stop.clone()));
     following.spawn(&tally, &mut tasks, &stop);
+    if let Some(renewal) = renewal {
+        tasks.spawn("certificates", renewal);
+    }
     tasks.spawn("binaries", binaries.clone().sweep(stop.clone()));
     let limits = Limits::new(request_limits(&config));
     tasks.spawn("limits", limits.clone().forget(stop.clone()));
@@ -119,7 +127,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     }
 
     let (alive, live) = watch::channel(live(&config));
-    tasks.spawn("reload", reload(configs, alive, stop.clone()));
+    tasks.spawn("reload", reload(configs, alive, certificates, stop.clone()));
     let sandbox = builder.as_ref().map(|builder| builder.sandbox().to_owned());
     let state = web::State::new(web::Parts {
         store,
@@ -145,23 +153,51 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let token = keep_admin(data, admin_at)?;
     // Places of its own: strangers must not keep the operator out.
     let admin_places = server::Places::new(ADMIN_CONNECTIONS);
-    let serve =
-        |listener, router, places| server::serve(listener, router, places, timeouts, metrics.clone(), stop.clone());
-    tasks.spawn("web", serve(public, web::router(state.clone()), places));
-    tasks.spawn("admin", serve(admin, web::admin::router(state, admin_at, token), admin_places));
-    say(public_at, admin_at, &key.verifier().to_string());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let serve = |listener, tls, router, places| {
+        server::serve(listener, tls, router, places, timeouts, metrics.clone(), stop.clone())
+    };
+    tasks.spawn("web", serve(public, tls, web::router(state.clone()), places));
+    tasks.spawn("admin", serve(admin, None, web::admin::router(state, admin_at, token), admin_places));
+    say(scheme, public_at, admin_at, &key.verifier().to_string());
     tasks.run().await
 }
 
 /// What people and programs that started the node read.
-fn say(public: SocketAddr, admin: SocketAddr, vkey: &str) {
-    eprintln!("listening on http://{public}");
+fn say(scheme: &str, public: SocketAddr, admin: SocketAddr, vkey: &str) {
+    eprintln!("listening on {scheme}://{public}");
     eprintln!("admin on http://{admin}");
     eprintln!("verifier key {vkey}");
 }
 
 async fn listen(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} ({setting})"))
+}
+
+/// What the public listener speaks TLS with, and what keeps its certificate fresh.
+fn tls(
+    config: &Config,
+    metrics: &Metrics,
+    again: &Arc<Notify>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<(tls::Tls, BoxFuture<'static, anyhow::Result<()>>)>> {
+    let (metrics, stop) = (metrics.clone(), stop.clone());
+    let opened = match config.tls.clone() {
+        None => return Ok(None),
+        Some(Tls { acme: Some(acme), .. }) => {
+            let config::Acme { domains, contact, directory } = acme;
+            let directory = directory.map_or_else(|| tls::LETS_ENCRYPT.to_owned(), |url| url.to_string());
+            let acme = tls::Acme { domains, contact, directory, folder: config.data.join("acme") };
+            let (tls, renewal) = acme.open(metrics, stop)?;
+            (tls, renewal.boxed())
+        }
+        Some(Tls { acme: None, cert, key }) => {
+            let (cert, key) = cert.zip(key).context("tls: cert and key belong together")?;
+            let (tls, renewal) = tls::Files { cert, key }.open(metrics, again.clone(), stop)?;
+            (tls, renewal.boxed())
+        }
+    };
+    Ok(Some(opened))
 }
 
 /// Keeps the admin listener's address and a fresh token where only the operator can read them.
@@ -189,6 +225,7 @@ async fn watch_store(store: Store, stop: CancellationToken) -> anyhow::Result<()
 async fn reload(
     mut configs: watch::Receiver<Config>,
     alive: watch::Sender<web::Live>,
+    certificates: Arc<Notify>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     loop {
@@ -197,6 +234,7 @@ async fn reload(
             changed = configs.changed() => changed.context("nobody reads the configuration any more")?,
         }
         alive.send_replace(live(&configs.borrow_and_update()));
+        certificates.notify_one();
     }
 }
 

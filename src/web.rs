@@ -32,6 +32,7 @@ mod results;
 pub mod server;
 pub mod stream;
 mod tlog;
+pub mod tls;
 mod words;
 
 use std::net::{IpAddr, Ipv4Addr};

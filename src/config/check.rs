@@ -75,7 +75,6 @@ impl Config {
                 "[alerts]: this version sends no alerts yet; only peer-silence can be set",
             ),
             (self.audit.is_some(), "[audit]: this version audits no peers yet"),
-            (self.tls.is_some(), "[tls]: this version serves no TLS yet; put a proxy in front of it"),
             (!self.watch.is_empty(), "watch: this version watches no modules yet"),
         ];
         set.iter().filter(|(set, _)| *set).map(|(_, sentence)| (*sentence).to_owned()).collect()
@@ -102,7 +101,15 @@ impl Config {
             (Some(Acme { domains, .. }), None, None) if domains.is_empty() => {
                 errors.push("tls.acme.domains: name at least one host".to_owned());
             }
-            (Some(_), None, None) => {}
+            (Some(Acme { directory, contact, .. }), None, None) => {
+                // What is signed there must not be changed on the way, nor who answers.
+                if let Some(url) = directory.as_ref().filter(|url| url.scheme() != "https") {
+                    errors.push(format!("tls.acme.directory: {url} is not an address of https"));
+                }
+                if let Some(contact) = contact.as_ref().filter(|contact| !contact.contains(':')) {
+                    errors.push(format!("tls.acme.contact: {contact:?} is no address; write mailto:{contact}"));
+                }
+            }
             (None, None, None) => errors.push("tls: set acme, or cert and key".to_owned()),
             (Some(_), ..) => errors.push("tls: set either acme, or cert and key, not both".to_owned()),
             (None, ..) => errors.push("tls: cert and key belong together".to_owned()),

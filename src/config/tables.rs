@@ -89,6 +89,9 @@ pub struct Acme {
     pub domains: Vec<String>,
     /// Where the authority may write to: an address like `mailto:admin@example.org`.
     pub contact: Option<String>,
+    /// The address of the authority; none: Let's Encrypt.
+    #[serde(with = "optional_text")]
+    pub directory: Option<Url>,
 }
 
 /// `[alerts]`: who is told of divergences and silences.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::error::Error;
 use super::peers::PeerLine;
+use super::server::Encrypted;
 use super::{Call, State, html, paths, peers, see_other};
 use crate::model::{PackageQuery, Spec, Target, Variant};
 use crate::store::{Reader, RecordRow};
@@ -210,7 +211,8 @@ pub(super) fn origin(call: &Call<'_>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
     let host = if host.chars().all(plain) { host } else { String::new() };
     let forwarded = call.head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let scheme = if forwarded { "https" } else { "http" };
+    let encrypted = call.head.extensions.get::<Encrypted>().is_some();
+    let scheme = if encrypted || forwarded { "https" } else { "http" };
     format!("{scheme}://{host}")
 }
 

@@ -1,9 +1,9 @@
 //! The accept loop: from a listening socket to requests for a router, with every wait bounded.
 //!
 //! What a stranger can hold here is limited: connections by number, silence by the timers of
-//! [`Watched`], headers by size, unread answers by a small send buffer and the kernel's own
-//! timeout. Out of scope: what the requests mean, and how many a subnet may send
-//! ([`crate::web::limits`]).
+//! [`Watched`], TLS handshakes by time, headers by size, unread answers by a small send buffer and the kernel's own
+//! timeout. Out of scope: what the requests mean, how many a subnet may send
+//! ([`crate::web::limits`]), and certificates ([`crate::web::tls`]).
 //!
 //! Invariant: nothing started here outlives [`serve`] by more than the moment it takes to drop it.
 
@@ -23,14 +23,16 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::tls::Tls;
 use crate::metrics::Metrics;
 use watched::{Activity, Watched};
 
@@ -52,6 +54,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy, Debug)]
 pub struct Client(pub SocketAddr);
 
+/// The request came over TLS of our own, as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Encrypted;
+
 /// When an answer has to be over, as an extension of the response: it ends by itself before, if it is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Until(pub Instant);
@@ -59,7 +65,8 @@ pub struct Until(pub Instant);
 /// How long a client may keep a connection busy or idle.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For the first byte of a connection, and from the first to the last byte of a request's head.
+    /// For the TLS handshake, for the first byte of a connection, and from the first to the last byte of a request's
+    /// head.
     pub head: Duration,
     /// Between two requests.
     pub idle: Duration,
@@ -89,13 +96,15 @@ impl Places {
     }
 }
 
-/// Serves a router on one listener until `stop`, then gives requests in flight a bounded time.
+/// Serves a router on one listener until `stop`, then gives requests in flight a bounded time. With `tls`, nothing else
+/// is spoken there.
 ///
 /// # Errors
 /// None at present: trouble with one connection is no reason to end, and a listener that cannot
 /// accept is tried again.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     app: Router,
     places: Places,
     timeouts: Timeouts,
@@ -121,13 +130,12 @@ pub async fn serve(
             Metrics::count(&metrics.refused, "connections");
             continue;
         };
-        let app = app.clone();
-        let stop = stop.clone();
+        let (tls, app, stop) = (tls.clone(), app.clone(), stop.clone());
         let open = metrics.connections.clone();
         let executor = running.clone();
         running.execute(async move {
             open.inc();
-            let ended = connection(stream, peer, app, timeouts, executor, stop).await;
+            let ended = connection(stream, tls, peer, app, timeouts, executor, stop).await;
             open.dec();
             drop(place);
             if let Err(error) = ended {
@@ -165,15 +173,41 @@ where
     }
 }
 
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
 async fn connection(
     stream: TcpStream,
+    tls: Option<Tls>,
     peer: SocketAddr,
     app: Router,
     timeouts: Timeouts,
     executor: Running,
     stop: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Ended {
     tune(&stream)?;
+    let Some(tls) = tls else {
+        return requests(stream, Client(peer), None, app, timeouts, executor, stop).await;
+    };
+    let shaken = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        shaken = timeout(timeouts.head, tls.accept(stream)) => shaken.map_err(|_| "no TLS handshake in time")?,
+    };
+    match shaken? {
+        // Boxed, so that a connection without TLS has no room for it.
+        Some(stream) => Box::pin(requests(stream, Client(peer), Some(Encrypted), app, timeouts, executor, stop)).await,
+        None => Ok(()),
+    }
+}
+
+async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    client: Client,
+    encrypted: Option<Encrypted>,
+    app: Router,
+    timeouts: Timeouts,
+    executor: Running,
+    stop: CancellationToken,
+) -> Ended {
     let activity = Activity::new(timeouts);
     let io = TokioIo::new(Watched::new(stream, activity.clone()));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -181,7 +215,8 @@ async fn connection(
         let app = app.clone();
         async move {
             let (mut head, body) = request.into_parts();
-            head.extensions.insert(Client(peer));
+            head.extensions.insert(client);
+            encrypted.map(|encrypted| head.extensions.insert(encrypted));
             let request = Request::from_parts(head, Body::new(body));
             let Ok(response) = app.oneshot(request).await;
             // The connection is busy until the last byte of the body is on its way.

@@ -25,4 +25,5 @@ mod starts;
 mod stop;
 mod streams;
 mod tidy;
+mod tls;
 mod world;

@@ -13,6 +13,7 @@ mod node;
 mod place;
 mod shared;
 mod sse;
+mod tls;
 mod warm;
 
 pub(crate) use heads::{Heads, is_consistent};
@@ -22,6 +23,7 @@ pub(crate) use node::{Node, Setup, program, words};
 pub(crate) use place::{Place, free_address};
 pub(crate) use shared::{Shared, shared};
 pub(crate) use sse::{Frame, Sse};
+pub(crate) use tls::Authority;
 pub(crate) use warm::{furnish, furnish_as, furnish_seed, furnish_without};
 
 use std::path::{Path, PathBuf};

@@ -90,7 +90,10 @@ impl Small {
         };
         let router = web::router(web::State::new(parts));
         let places = server::Places::new(1000);
-        tasks.spawn("web", server::serve(listener, router, places, server::Timeouts::default(), metrics, stop.clone()));
+        tasks.spawn(
+            "web",
+            server::serve(listener, None, router, places, server::Timeouts::default(), metrics, stop.clone()),
+        );
         Ok((Small { store, tally, own }, tasks))
     }
 

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::*;
+use crate::web::tls;
 
 struct Running {
     address: SocketAddr,
@@ -21,8 +25,12 @@ struct Running {
 const SHORT: Timeouts =
     Timeouts { head: Duration::from_millis(300), idle: Duration::from_millis(900), stop: Duration::from_millis(600) };
 
-#[expect(clippy::disallowed_methods, reason = "a test waits for what it starts")]
 async fn start(connections: usize) -> Running {
+    start_with(connections, None).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test waits for what it starts")]
+async fn start_with(connections: usize, tls: Option<Tls>) -> Running {
     let app = Router::new()
         .route("/", get(|| async { "hello" }))
         .route(
@@ -51,7 +59,7 @@ async fn start(connections: usize) -> Running {
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let metrics = Metrics::new();
-    let serving = serve(listener, app, Places::new(connections), SHORT, metrics.clone(), stop.clone());
+    let serving = serve(listener, tls, app, Places::new(connections), SHORT, metrics.clone(), stop.clone());
     Running { address, stop, done: tokio::spawn(serving), metrics }
 }
 
@@ -171,4 +179,104 @@ async fn a_head_without_end_is_refused() {
     let text = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(HEAD_LIMIT_BYTES * 2));
     let (answer, _) = exchange(server.address, &text).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+/// A server that speaks TLS, with a certificate for `localhost`, and a client that trusts it.
+async fn start_encrypted(connections: usize, protocols: &[&[u8]]) -> (Running, TlsConnector) {
+    let folder = tempfile::tempdir().unwrap();
+    let files = tls::Files { cert: folder.path().join("cert"), key: folder.path().join("key") };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(&files.cert, certificate.pem()).unwrap();
+    std::fs::write(&files.key, key.serialize_pem()).unwrap();
+    let (tls, _) = files.open(Metrics::new(), Arc::default(), CancellationToken::new()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    (start_with(connections, Some(tls)).await, TlsConnector::from(Arc::new(client)))
+}
+
+async fn encrypted(server: &Running, client: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    client.connect("localhost".try_into().unwrap(), stream).await
+}
+
+#[tokio::test]
+async fn tls_answers_what_the_client_speaks() {
+    let (server, client) = start_encrypted(10, &[b"http/1.1"]).await;
+    let mut stream = encrypted(&server, &client).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    // With a proper end: a cut-off answer is an error here.
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer}");
+
+    let (server, client) = start_encrypted(10, &[b"h2", b"http/1.1"]).await;
+    let mut stream = encrypted(&server, &client).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    // The preface and an empty SETTINGS frame; the server's settings come back (RFC 9113, 3.4).
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut frame = [0; 9];
+    stream.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4, "{frame:?}");
+
+    let (server, client) = start_encrypted(10, &[b"gopher"]).await;
+    assert!(encrypted(&server, &client).await.is_err(), "there is nothing to talk in");
+}
+
+#[tokio::test]
+async fn half_a_handshake_and_what_is_no_tls_are_closed_and_give_their_places_back() {
+    let (server, client) = start_encrypted(1, &[]).await;
+    // Nothing at all, half a record, a whole record that promises more of its message.
+    for bytes in [&b""[..], b"\x16\x03\x01", b"\x16\x03\x01\0\x04\x01\0\x7f\xff"] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let started = Instant::now();
+        stream.write_all(bytes).await.unwrap();
+        let _ = timeout(Duration::from_secs(5), stream.read(&mut [0; 99])).await.unwrap();
+        let took = started.elapsed();
+        assert!(took > SHORT.head * 3 / 4 && took < SHORT.idle, "{bytes:?} {took:?}");
+        free(&server).await;
+    }
+    let started = Instant::now();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(started.elapsed() < SHORT.head, "at once");
+    assert!(answer.len() < 10, "an alert of TLS at most: {answer:?}");
+    free(&server).await;
+    // After the handshake silence is cut as it is without TLS.
+    let mut stream = encrypted(&server, &client).await.unwrap();
+    let started = Instant::now();
+    let _ = timeout(Duration::from_secs(5), stream.read(&mut [0; 9])).await.unwrap();
+    assert!(started.elapsed() < SHORT.idle, "{:?}", started.elapsed());
+    free(&server).await;
+    assert!(encrypted(&server, &client).await.is_ok(), "nothing has come to harm");
+}
+
+#[tokio::test]
+async fn a_handshake_does_not_hold_up_the_stop() {
+    let (server, _) = start_encrypted(10, &[]).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"\x16").await.unwrap();
+    while server.metrics.connections.get() == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    server.stop.cancel();
+    timeout(SHORT.head / 2, server.done).await.expect("at once").unwrap().unwrap();
+}
+
+/// Waits until no connection is left.
+async fn free(server: &Running) {
+    let began = Instant::now();
+    while server.metrics.connections.get() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(5), "a place is still taken");
+        sleep(Duration::from_millis(5)).await;
+    }
 }

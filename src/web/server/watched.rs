@@ -15,7 +15,6 @@ use axum::http::Version;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Timeouts;
@@ -156,16 +155,16 @@ impl http_body::Body for BusyBody {
     }
 }
 
-/// A socket whose reads fail once the client has been silent for too long.
-pub(super) struct Watched {
-    stream: TcpStream,
+/// A socket, or TLS on one, whose reads fail once the client has been silent for too long.
+pub(super) struct Watched<S> {
+    stream: S,
     activity: Activity,
     /// Wakes the task that waits in a read.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Activity) -> Watched {
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, activity: Activity) -> Watched<S> {
         Watched { stream, activity, alarm: None }
     }
 
@@ -190,7 +189,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
@@ -205,7 +204,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

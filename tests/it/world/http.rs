@@ -1,6 +1,6 @@
 //! A plain HTTP client: what is sent is what the test says.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -46,8 +46,19 @@ pub(crate) fn request(
     body: &str,
     patience: Duration,
 ) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(address)?;
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(patience))?;
+    exchange(stream, address, line, headers, body)
+}
+
+/// The same on a connection that is there already.
+pub(super) fn exchange(
+    mut stream: impl Read + Write,
+    address: &str,
+    line: &str,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<Answer> {
     write!(
         stream,
         "{line} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",

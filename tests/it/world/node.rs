@@ -21,6 +21,8 @@ pub(crate) struct Setup {
     /// Where it listens; port 0 takes a free one.
     listen: String,
     folder: Option<TempDir>,
+    /// More of its environment.
+    env: Vec<(&'static str, PathBuf)>,
 }
 
 /// A running node. Dropping it kills it.
@@ -55,7 +57,7 @@ impl Setup {
             modules.url(),
             modules.gosumdb()
         );
-        Setup { data, config, listen: "127.0.0.1:0".to_owned(), folder: None }
+        Setup { data, config, listen: "127.0.0.1:0".to_owned(), folder: None, env: Vec::new() }
     }
 
     /// With another name, for a key of that name.
@@ -67,6 +69,12 @@ impl Setup {
     /// Listening at an address that others know beforehand.
     pub(crate) fn listening(mut self, address: &str) -> Setup {
         address.clone_into(&mut self.listen);
+        self
+    }
+
+    /// With more in its environment.
+    pub(crate) fn env(mut self, name: &'static str, value: &Path) -> Setup {
+        self.env.push((name, value.to_owned()));
         self
     }
 
@@ -99,6 +107,7 @@ impl Setup {
         let mut child = program()
             .args(["serve", "--listen", &self.listen, "--admin-listen", "127.0.0.1:0", "--config"])
             .arg(self.file())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -114,8 +123,8 @@ impl Setup {
                 let status = child.wait().expect("ended");
                 return Err(format!("{all}{status}"));
             };
-            if let Some(found) = line.strip_prefix("listening on http://") {
-                address = Some(found.to_owned());
+            if let Some(found) = line.strip_prefix("listening on ") {
+                address = found.split_once("://").map(|(_, address)| address.to_owned());
             } else if let Some(found) = line.strip_prefix("admin on http://") {
                 admin = Some(found.to_owned());
             } else if let Some(vkey) = line.strip_prefix("verifier key ") {
