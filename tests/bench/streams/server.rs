@@ -42,7 +42,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     let router = web::router(web::State::new(parts));
     let places = server::Places::new(20_000);
     tokio::select! {
-        ended = server::serve(listener, router, places, server::Timeouts::default(), metrics.clone(), stop) => ended,
+        ended = server::serve(listener, None, router, places, server::Timeouts::default(), metrics.clone(), stop) => ended,
         ended = obey(&store, &own, &metrics) => ended,
     }
 }
