@@ -163,7 +163,33 @@ impl Metrics {
             Unit::Seconds,
             metrics.certificate_expiry.clone(),
         );
+        metrics.begin_at_zero();
         Metrics { registry: Arc::new(registry), ..metrics }
+    }
+
+    /// A counter that is not there before its first event hides that event: who watches sees no increase.
+    fn begin_at_zero(&self) {
+        let known: [(&Family<Label, Counter>, &[&'static str]); 4] = [
+            (&self.builds, &["built", "cannot-build", "not-found", "temporary"]),
+            (&self.requests, &["2xx", "3xx", "4xx", "5xx"]),
+            (&self.refused, &["connections", "requests", "builds", "streams"]),
+            (&self.ahead, &["accepted", "claims"]),
+        ];
+        for (family, kinds) in known {
+            for &kind in kinds {
+                drop(family.get_or_create(&Label { kind }));
+            }
+        }
+        for kind in ["accepted", "claims"] {
+            self.streams.get_or_create(&Label { kind }).set(0);
+        }
+    }
+
+    /// Begins to count the streams of a peer.
+    pub fn add_peer(&self, peer: &str) {
+        for family in [&self.peer_gaps, &self.peer_reconnects] {
+            drop(family.get_or_create(&PeerLabel { peer: peer.to_owned() }));
+        }
     }
 
     /// The counter of one kind in a family.

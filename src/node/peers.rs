@@ -57,6 +57,7 @@ impl Following {
         };
         let mut shown = Vec::new();
         for peer in peers {
+            metrics.add_peer(&peer.name);
             let (batches, proven) = mpsc::channel(BATCHES);
             let (follower, status) =
                 Follower::new(peer.clone(), transport.clone(), store.clone(), pace.clone(), batches, &circle);

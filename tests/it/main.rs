@@ -1,5 +1,6 @@
 //! The one integration binary: everything that is tested from outside, through the real router or the real program.
 
+mod acme;
 mod builds;
 mod cli;
 mod crash;
@@ -26,4 +27,5 @@ mod stop;
 mod streams;
 mod tidy;
 mod tls;
+mod watching;
 mod world;

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 use super::http::{Answer, exchange};
 
@@ -28,6 +31,27 @@ impl Authority {
     /// Writes its own certificate where programs look for those they trust.
     pub(crate) fn write_root(&self, file: &Path) {
         std::fs::write(file, self.issuer.pem()).expect("written");
+    }
+
+    /// A certificate for who asks with a request (PKCS #10), as PEM.
+    pub(crate) fn sign(&self, request: &[u8]) -> String {
+        let mut request = CertificateSigningRequestParams::from_der(&request.into()).expect("a request");
+        (request.params.not_before, request.params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2120, 1, 1));
+        request.signed_by(&self.issuer).expect("a certificate").pem()
+    }
+
+    /// What a server at a loopback address speaks TLS with.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        let folder = super::scratch();
+        let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+        let chain = vec![self.write_pair(&cert, &key, (2020, 2120))];
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("they are the provider's")
+            .with_no_client_auth()
+            .with_single_cert(chain, key);
+        Arc::new(config.expect("a pair"))
     }
 
     /// Writes a pair that is good from the beginning of one year to that of another; the certificate.
