@@ -187,6 +187,8 @@ fn what_is_no_configuration_is_refused() {
         ("[limit]", "unknown field `limit`"),
         ("[tls]", "tls: set acme"),
         ("[tls.acme]", "name at least one host"),
+        ("[tls.acme]\ndomains = [\"a.example\"]\ncontact = \"me\"", "write mailto:me"),
+        ("[tls.acme]\ndomains = [\"a.example\"]\ndirectory = \"http://b.example\"", "is not an address of https"),
         ("[[peer]]\nkey = \"x\"", "2 | key"),
         ("[[peer]]", "peer number 1: key is missing"),
         ("poll-interval = \"0s\"", "at least 1s"),
