@@ -3,6 +3,7 @@
 //! stdout is data, stderr is talk. Exit codes are [`Exit`], and documented.
 
 pub mod admin;
+pub mod alerts;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -60,6 +61,7 @@ enum Command {
     Check(check::CheckArgs),
     Peers(peers::Args),
     Divergences(divergences::Args),
+    Alerts(alerts::Args),
     Queue(queue::Args),
     Sum(sum::Args),
     Keygen(keygen::Args),
@@ -90,6 +92,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Peers(args) => wait(peers::run(args)),
             Command::Divergences(args) => wait(divergences::run(args)),
+            Command::Alerts(args) => wait(alerts::run(args)),
             Command::Queue(args) => wait(queue::run(args)),
             Command::Sum(args) => sum::run(&args),
             Command::Keygen(args) => keygen::run(&args),

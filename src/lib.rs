@@ -36,6 +36,7 @@
 //! - [`log`]: the one type of log, used twice; takes `Accepted` and nothing else for the accepted one.
 //! - [`binaries`]: files named by their sum, and which of them go when there are too many.
 //! - [`evidence`]: files that prove offline what somebody signed, and their check.
+//! - [`alert`]: who is told of what needs a person, until it is acknowledged.
 //! - [`goproxy`]: a client of module proxies by Go's rules, a cache of checked files, a proxy for each build.
 //! - [`sumdb`]: what the checksum database says of a module, proven by its log.
 //! - [`builder`]: a queue, toolchains, walls, one go command; one spec becomes one outcome.
@@ -68,6 +69,8 @@ pub mod binaries;
 pub mod evidence;
 
 // The outside.
+pub mod alert;
+
 pub mod goproxy;
 pub mod sumdb;
 

@@ -46,6 +46,22 @@ pub struct PeerKind {
     pub kind: &'static str,
 }
 
+/// The label of one channel of alerts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelLabel {
+    /// As the outbox calls it.
+    pub channel: String,
+}
+
+/// The label of one channel of alerts and how a delivery ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelKind {
+    /// As the outbox calls it.
+    pub channel: String,
+    /// What is counted apart.
+    pub kind: &'static str,
+}
+
 /// What the node counts. Cloning gives another handle to the same numbers.
 #[derive(Clone)]
 pub struct Metrics {
@@ -94,6 +110,14 @@ pub struct Metrics {
     pub divergences_open: Gauge,
     /// Until when the certificate of the public listener is good, in Unix seconds; 0 without one.
     pub certificate_expiry: Gauge,
+    /// Alerts that hold.
+    pub alerts_open: Gauge,
+    /// Alerts that a channel has yet to be told.
+    pub alerts_pending: Family<ChannelLabel, Gauge>,
+    /// When the oldest of those happened, in Unix seconds.
+    pub alerts_since: Family<ChannelLabel, Gauge>,
+    /// Deliveries by how they ended (`delivered`, `failed`, `given-up`).
+    pub alerts_sent: Family<ChannelKind, Counter>,
 }
 
 impl Metrics {
@@ -125,6 +149,10 @@ impl Metrics {
             peer_head_time: Family::default(),
             divergences_open: Gauge::default(),
             certificate_expiry: Gauge::default(),
+            alerts_open: Gauge::default(),
+            alerts_pending: Family::default(),
+            alerts_since: Family::default(),
+            alerts_sent: Family::default(),
         };
         registry.register("log_size", "Entries in each log", metrics.log_size.clone());
         registry.register("commits", "Transactions committed", metrics.commits.clone());
@@ -163,6 +191,15 @@ impl Metrics {
             Unit::Seconds,
             metrics.certificate_expiry.clone(),
         );
+        registry.register("alerts_open", "Alerts that hold", metrics.alerts_open.clone());
+        registry.register("alerts_pending", "Alerts a channel has yet to be told", metrics.alerts_pending.clone());
+        registry.register_with_unit(
+            "alerts_pending_since_timestamp",
+            "When the oldest alert that a channel has yet to be told happened",
+            Unit::Seconds,
+            metrics.alerts_since.clone(),
+        );
+        registry.register("alert_deliveries", "Deliveries of alerts by how they ended", metrics.alerts_sent.clone());
         metrics.begin_at_zero();
         Metrics { registry: Arc::new(registry), ..metrics }
     }
@@ -248,6 +285,25 @@ impl Metrics {
     /// Sets until when the certificate of the public listener is good, in Unix seconds.
     pub fn set_certificate_expiry(&self, at: i64) {
         self.certificate_expiry.set(at);
+    }
+
+    /// Sets how many alerts hold, and how many each channel has yet to be told since when (Unix seconds); channels that
+    /// are not named have none.
+    pub fn set_alerts(&self, open: u64, pending: impl IntoIterator<Item = (String, u64, i64)>) {
+        self.alerts_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.alerts_pending.clear();
+        self.alerts_since.clear();
+        for (channel, count, since) in pending {
+            let label = ChannelLabel { channel };
+            self.alerts_since.get_or_create(&label).set(since);
+            self.alerts_pending.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Counts deliveries of alerts through one channel.
+    pub fn alerts_sent(&self, channel: &str, kind: &'static str, count: usize) {
+        let label = ChannelKind { channel: channel.to_owned(), kind };
+        self.alerts_sent.get_or_create(&label).inc_by(count as u64);
     }
 
     /// Counts a gap or a repeat in a peer's stream.

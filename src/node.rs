@@ -3,9 +3,11 @@
 //! The only module besides `cli` that sees the configuration; every part takes its own few values. What
 //! a node of some mode lacks is not made here, and no other module asks.
 
+mod alerts;
 mod key;
 mod peers;
 
+pub use alerts::channels;
 pub use key::{read_key, write_key};
 pub use peers::Following;
 
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::alert;
 use crate::binaries::Binaries;
 use crate::builder::sandbox::Choice;
 use crate::builder::toolchain::Toolchains;
@@ -89,6 +92,12 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let mut following = Following::new(followed, &peers::pace(&config), &own, &store, &transport, &metrics);
 
     let mut tasks = Tasks::new(stop.clone());
+    // Before anything can be raised: only channels that the store knows of are told.
+    let author = alerts::author(&config, &own, &following.peers, public.local_addr()?);
+    let channels = alerts::make(&config, own.name(), &author.base, Some((&store, &author)))?;
+    channels.open(&store).await?;
+    let office = alert::Office { store: store.clone(), author, pace: alerts::pace(&config), metrics: metrics.clone() };
+    channels.spawn(&office, &mut tasks, &stop);
     let mut voters = std::mem::take(&mut following.voters);
     let mut built = None;
     if config.mode == Mode::Build {
@@ -158,7 +167,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
         server::serve(listener, tls, router, places, timeouts, metrics.clone(), stop.clone())
     };
     tasks.spawn("web", serve(public, tls, web::router(state.clone()), places));
-    tasks.spawn("admin", serve(admin, None, web::admin::router(state, admin_at, token), admin_places));
+    tasks.spawn("admin", serve(admin, None, web::admin::router(state, admin_at, token, channels), admin_places));
     say(scheme, public_at, admin_at, &key.verifier().to_string());
     tasks.run().await
 }

@@ -9,6 +9,7 @@
 //! docs/PROTOCOL.md; pages may change freely.
 
 pub mod admin;
+mod alerts;
 mod api;
 mod assets;
 mod badge;

@@ -26,14 +26,19 @@ const ITEMS_LIMIT: usize = 100_000;
 pub struct NodeArgs {
     /// The node's configuration file.
     #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// The node's data directory, if it is not the configured one.
     #[arg(long, value_name = "FOLDER", global = true)]
-    data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long, global = true)]
     pub(super) json: bool,
 }
+
+/// Nobody answers for the data directory; the sentence says which.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoNode(String);
 
 /// A running node.
 pub(super) struct Admin {
@@ -55,7 +60,8 @@ impl Admin {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                bail!("no node runs on the data directory {}: start it with `sumpeer serve`", data.display())
+                let data = data.display();
+                bail!(NoNode(format!("no node runs on the data directory {data}: start it with `sumpeer serve`")))
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
@@ -75,8 +81,9 @@ impl Admin {
     pub(super) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         let mut items = Vec::new();
         let mut after = String::new();
+        let more = if path.contains('?') { '&' } else { '?' };
         loop {
-            let mut page = self.get(&format!("{path}?limit=1000{after}")).await?;
+            let mut page = self.get(&format!("{path}{more}limit=1000{after}")).await?;
             match page["items"].take() {
                 Value::Array(more) => items.extend(more),
                 _ => bail!("{}{path} did not answer with a list", self.address),
@@ -101,15 +108,26 @@ impl Admin {
     /// # Errors
     /// No node answers there, or it says why not.
     pub(super) async fn act(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.send(self.client.post(format!("{}{path}", self.address)).bearer_auth(&self.token).body(body.to_string()))
-            .await
+        self.act_within(path, body, ANSWER_TIME).await
+    }
+
+    /// Has something done that may take so long.
+    ///
+    /// # Errors
+    /// No node answers there, or it says why not.
+    pub(super) async fn act_within(&self, path: &str, body: &Value, time: Duration) -> anyhow::Result<Value> {
+        let request = self.client.post(format!("{}{path}", self.address)).bearer_auth(&self.token);
+        self.send(request.timeout(time).body(body.to_string())).await
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Value> {
         let mut answer = request.send().await.map_err(|error| {
             let data = self.data.display();
             if error.is_connect() {
-                return anyhow!("no node runs on the data directory {data}: nobody listens on {}", self.address);
+                let address = &self.address;
+                return anyhow!(NoNode(format!(
+                    "no node runs on the data directory {data}: nobody listens on {address}"
+                )));
             }
             anyhow::Error::new(error).context(format!("the node on {data} does not answer"))
         })?;

@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
-use super::{Acme, Alerts, Config, Email, Mode, Peer, Period, Size, Tls};
+use super::{Acme, Config, Email, Mode, Peer, Period, Size, Tls};
 use crate::tlog::VerifierKey;
 
 /// The smallest memory that the Go linker gets by with.
 const LEAST_BUILD_MEMORY: Size = Size::from_mib(256);
+
+/// More often than this nothing is tried again.
+const LEAST_RETRY: Period = Period::from_secs(1);
 
 /// More often than this peers are not polled.
 const LEAST_POLL_INTERVAL: Period = Period::from_secs(1);
@@ -69,10 +72,8 @@ impl Config {
     pub fn not_yet(&self) -> Vec<String> {
         let set = [
             (
-                self.alerts
-                    .as_ref()
-                    .is_some_and(|alerts| *alerts != Alerts { peer_silence: alerts.peer_silence, ..Alerts::default() }),
-                "[alerts]: this version sends no alerts yet; only peer-silence can be set",
+                self.alerts.as_ref().is_some_and(|alerts| alerts.email.is_some()),
+                "[alerts.email]: this version sends no mail yet",
             ),
             (self.audit.is_some(), "[audit]: this version audits no peers yet"),
             (!self.watch.is_empty(), "watch: this version watches no modules yet"),
@@ -121,11 +122,24 @@ impl Config {
         if alerts.peer_silence < self.poll_interval {
             errors.push("alerts.peer-silence: it must not be shorter than poll-interval".to_owned());
         }
+        if alerts.longest_retry < LEAST_RETRY {
+            errors.push(format!("alerts.longest-retry: it must be at least {LEAST_RETRY}"));
+        }
+        if let Some(url) = alerts.url.as_ref().filter(|url| !is_http(url)) {
+            errors.push(format!("alerts.url: {url} is not an address of http or https"));
+        }
+        if alerts.hooks_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            errors.push("alerts.hooks-dir: it is empty; name a folder".to_owned());
+        }
+        let mut urls = HashSet::new();
         for (number, webhook) in (1..).zip(&alerts.webhook) {
             match &webhook.url {
                 None => errors.push(format!("alerts.webhook number {number}: url is missing")),
                 Some(url) if !is_http(url) => {
                     errors.push(format!("alerts.webhook number {number}: {url} is not an address of http or https"));
+                }
+                Some(url) if !urls.insert(url) => {
+                    errors.push(format!("alerts.webhook number {number}: another one has the same url"));
                 }
                 Some(_) => {}
             }

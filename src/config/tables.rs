@@ -102,6 +102,12 @@ pub struct Alerts {
     pub hooks_dir: Option<PathBuf>,
     /// How long a peer may be silent.
     pub peer_silence: Period,
+    /// Where people find the pages of this node; by default where it listens if that is loopback, else `https://` and its
+    /// name.
+    #[serde(with = "optional_text")]
+    pub url: Option<Url>,
+    /// The longest pause before a channel that failed is tried again.
+    pub longest_retry: Period,
     /// Addresses that are sent each alert.
     pub webhook: Vec<Webhook>,
     /// People who are sent each alert.
@@ -110,7 +116,14 @@ pub struct Alerts {
 
 impl Default for Alerts {
     fn default() -> Alerts {
-        Alerts { hooks_dir: None, peer_silence: Period::from_mins(60), webhook: Vec::new(), email: None }
+        Alerts {
+            hooks_dir: None,
+            peer_silence: Period::from_mins(60),
+            url: None,
+            longest_retry: Period::from_mins(5),
+            webhook: Vec::new(),
+            email: None,
+        }
     }
 }
 

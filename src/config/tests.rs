@@ -36,7 +36,8 @@ fn the_example_shows_the_defaults() {
     assert_eq!(errors, [""; 0]);
     // Defaults within tables that are not there by default.
     let (alerts, audit) = (all.alerts.expect("alerts"), all.audit.expect("audit"));
-    assert_eq!(alerts.peer_silence, Alerts::default().peer_silence);
+    let default = Alerts::default();
+    assert_eq!((alerts.peer_silence, alerts.longest_retry), (default.peer_silence, default.longest_retry));
     assert_eq!((audit.sample, audit.peers), (Audit::default().sample, Audit::default().peers));
     let (peer, default) = (&all.peer[0], Peer::default());
     assert_eq!((peer.kind, peer.vote, peer.build_on_claim), (default.kind, default.vote, Some(default.vote)));
@@ -124,6 +125,8 @@ exempt = ["300.0.0.0/8"]
 cert = "c.pem"
 [alerts]
 peer-silence = "1s"
+longest-retry = "0s"
+url = "mailto:x@example.org"
 [[alerts.webhook]]
 url = "ftp://example.org"
 [audit]
@@ -158,10 +161,12 @@ name = "beta"
         "tls: cert and key belong together",
         "alerts.peer-silence",
         "alerts.webhook number 1: ftp://example.org",
+        "alerts.longest-retry: it must be at least 1s",
+        "alerts.url: mailto:x@example.org",
         "audit.sample: 1.5",
         "there is no peer \"nobody\"",
         "peer beta: another peer has the same key",
-        "35 | url = \"beta\"",
+        "37 | url = \"beta\"",
         "peer beta: key is missing",
         "peer beta: another peer has the same name",
     ] {
@@ -192,6 +197,9 @@ fn what_is_no_configuration_is_refused() {
         ("[[peer]]\nkey = \"x\"", "2 | key"),
         ("[[peer]]", "peer number 1: key is missing"),
         ("poll-interval = \"0s\"", "at least 1s"),
+        ("[alerts]\nhooks-dir = \"\"", "alerts.hooks-dir: it is empty"),
+        ("[[alerts.webhook]]", "alerts.webhook number 1: url is missing"),
+        ("[[alerts.webhook]]\nurl = \"http://a\"\n[[alerts.webhook]]\nurl = \"http://a\"", "number 2: another one"),
     ] {
         let error = parse(text).expect_err(text);
         assert!(error.contains(part), "{part} is in\n{error}");
@@ -207,7 +215,7 @@ fn what_is_not_there_yet_is_named() {
     assert_eq!(Config::default().not_yet(), [""; 0]);
     let (all, _) = parse::parse(&uncommented(true).replace("watch = []", "watch = [\"filippo.io/age\"]"));
     let named = all.not_yet().join("\n");
-    for setting in ["[alerts]", "[audit]", "watch"] {
+    for setting in ["[alerts.email]", "[audit]", "watch"] {
         assert!(named.contains(&format!("{setting}: ")), "{setting} is in\n{named}");
     }
     let alerts = Alerts { peer_silence: Period::from_mins(90), ..Alerts::default() };

@@ -88,6 +88,17 @@ impl Reader<'_> {
         rows.map(|row| row?).collect()
     }
 
+    /// Up to `limit` open alerts that are about no divergence, those raised last first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn open_notices(&self, limit: usize) -> anyhow::Result<Vec<AlertRow>> {
+        let sql = format!("{ROWS} WHERE open = 1 AND divergence IS NULL ORDER BY alert.id DESC LIMIT ?1");
+        let mut query = self.conn.prepare_cached(&sql)?;
+        let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok(parse(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
     /// How many alerts are open.
     ///
     /// # Errors

@@ -23,7 +23,8 @@ use super::error::Error;
 use super::pages::{self, Base};
 use super::paths::{self, Api, Audience, Route};
 use super::peers::PeerLine;
-use super::{Call, State, api, divergences, fresh, html, peers, text, without_body};
+use super::{Call, State, alerts, api, divergences, fresh, html, peers, text, without_body};
+use crate::alert::Channels;
 use crate::store::Reader;
 
 /// As Prometheus asks for it.
@@ -43,9 +44,9 @@ struct Overview {
     open: u64,
 }
 
-/// What the admin listener on this address serves. Whoever shows the token may act.
-pub fn router(state: State, bound: SocketAddr, token: Token) -> Router {
-    Router::new().fallback(dispatch).with_state(Admin { state, bound, token: Arc::new(token) })
+/// What the admin listener on this address serves. Whoever shows the token may act; these are the channels to try out.
+pub fn router(state: State, bound: SocketAddr, token: Token, channels: Channels) -> Router {
+    Router::new().fallback(dispatch).with_state(Admin { state, bound, token: Arc::new(token), channels })
 }
 
 #[derive(Clone)]
@@ -53,6 +54,7 @@ struct Admin {
     state: State,
     bound: SocketAddr,
     token: Arc<Token>,
+    channels: Channels,
 }
 
 async fn dispatch(Extracted(admin): Extracted<Admin>, request: Request) -> Response<Body> {
@@ -81,7 +83,7 @@ async fn answer(admin: &Admin, head: &Head, body: Body) -> Result<Response<Body>
         if !admin.token.is_shown(&head.headers) {
             return Err(Error::Unauthorized);
         }
-        return action.run(state, body).await;
+        return action.run(state, &admin.channels, body).await;
     }
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Error::Method("GET, HEAD"));
@@ -92,6 +94,7 @@ async fn answer(admin: &Admin, head: &Head, body: Body) -> Result<Response<Body>
             Ok(fresh(OPENMETRICS, state.metrics.to_text()))
         }
         "/healthz" => Ok(text("ok\n")),
+        "/channels" => Ok(api::json(&alerts::channels(state).await?)),
         "/" => overview(state).await,
         _ => shown_to_all(state, head).await,
     }
@@ -106,7 +109,14 @@ async fn shown_to_all(state: &State, head: &Head) -> Result<Response<Body>, Erro
         Route::Divergences => divergences::pages::list(&call).await,
         Route::Divergence(id) => divergences::pages::page(&call, id).await,
         Route::Api(
-            api @ (Api::Node | Api::Peers | Api::Queue | Api::Divergences | Api::Divergence(_) | Api::Evidence(_)),
+            api @ (Api::Node
+            | Api::Peers
+            | Api::Queue
+            | Api::Divergences
+            | Api::Divergence(_)
+            | Api::Evidence(_)
+            | Api::Alerts
+            | Api::Alert(_)),
         ) => api::serve(&call, api).await,
         _ => Err(Error::not_found()),
     }

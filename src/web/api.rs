@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::paths::{Api, Form};
-use super::{Call, divergences, events, fresh, peers, text, tlog};
+use super::{Call, alerts, divergences, events, fresh, peers, text, tlog};
 use crate::builder::{Progress, RunningBuild, WaitingBuild};
 use crate::model::SpecQuery;
 use crate::peer::Peers;
@@ -31,6 +31,8 @@ pub(super) async fn serve(call: &Call<'_>, api: Api) -> Result<Response<Body>, E
         Api::Peers => peers::list(call).await?,
         Api::Divergences => divergences::list(call).await?,
         Api::Divergence(id) => divergences::one(call, id).await?,
+        Api::Alerts => alerts::list(call).await?,
+        Api::Alert(id) => alerts::one(call, id).await?,
         Api::Evidence(id) => return divergences::download(call, id).await,
         Api::Description => super::openapi::description(),
     };

@@ -8,9 +8,10 @@ use axum::http::header::CONTENT_DISPOSITION;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::api::{Page, rfc3339, source_name};
+use super::api::{Page, rfc3339};
 use super::error::Error;
 use super::{Call, State, fresh, header};
+use crate::alert::Word;
 use crate::store::{DivergenceRow, SaidRow};
 use crate::tally::{Names, NoEvidence, evidence};
 
@@ -69,19 +70,7 @@ fn object(row: &DivergenceRow, names: &Names) -> Value {
 }
 
 fn word(said: &SaidRow, names: &Names) -> Value {
-    let mut object = json!({
-        "party": names.of(&said.vkey),
-        "vkey": said.vkey,
-        "source": source_name(said.log),
-        "number": said.number,
-        "sum": said.sum.to_string(),
-        "size": said.size,
-    });
-    // Records say no time.
-    if said.at != 0 {
-        object["at"] = rfc3339(said.at).into();
-    }
-    object
+    json!(Word::of(said, &|vkey| names.of(vkey)))
 }
 
 /// The file that proves one.

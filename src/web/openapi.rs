@@ -54,6 +54,13 @@ pub(super) fn description() -> Value {
                 reference("Evidence"),
                 &["404", "503"],
             ),
+            "/api/v1/alerts": path(
+                "What the operator is told of.",
+                [paging(), vec![parameter("state", "query", "Only those that hold.", json!({"enum": ["open"]}))]].concat(),
+                list("Alert"),
+                &["400"],
+            ),
+            "/api/v1/alerts/{id}": path("One alert.", vec![divergence_id()], reference("Alert"), &["404"]),
             "/api/openapi.json": path("This description.", vec![], json!({"type": "object"}), &[]),
         },
         "components": {"schemas": schemas()},
@@ -201,6 +208,7 @@ fn schemas() -> Value {
         })),
         "Peer": peer(&strings),
         "Divergence": divergence(),
+        "Alert": alert(),
         "Evidence": json!({"type": "object", "description": "As docs/PROTOCOL.md has it."}),
     })
 }
@@ -253,8 +261,8 @@ fn peer(strings: &Value) -> Value {
     )
 }
 
-fn divergence() -> Value {
-    let word = object(
+fn word() -> Value {
+    object(
         &["party", "vkey", "source", "number", "sum", "size"],
         json!({
             "party": string("Who said it."),
@@ -265,7 +273,10 @@ fn divergence() -> Value {
             "size": integer("Bytes."),
             "at": time("When, by its own clock; left out for records, which say no time."),
         }),
-    );
+    )
+}
+
+fn divergence() -> Value {
     object(
         &["id", "kind", "state", "spec", "words", "first_seen", "last_seen"],
         json!({
@@ -275,10 +286,30 @@ fn divergence() -> Value {
             "spec": {"type": ["string", "null"], "description": "Of what; null if it is about a whole log."},
             "party": string("Whose word or head opened it."),
             "vkey": string("Its verifier key."),
-            "words": {"type": "array", "items": word, "description": "Of each party the newest 20."},
+            "words": {"type": "array", "items": word(), "description": "Of each party the newest 20."},
             "first_seen": time("When it was found."),
             "last_seen": time("When it was last seen again."),
             "note": string("How the operator settled it."),
+        }),
+    )
+}
+
+fn alert() -> Value {
+    object(
+        &["id", "kind", "state", "summary", "words", "first_seen", "last_seen", "url"],
+        json!({
+            "id": string("Its number."),
+            "kind": string("divergence, contradiction, fork, rollback, bad-root, mirror-mismatch, peer-silent, peer-back, \
+                            cannot-build-here, own-log or disk; there may be others."),
+            "state": {"enum": ["open", "resolved"]},
+            "spec": string("Of what."),
+            "party": string("Whom it is about."),
+            "vkey": string("Its verifier key."),
+            "summary": string("One sentence."),
+            "words": {"type": "array", "items": word(), "description": "Who said what; of each party the newest 20."},
+            "first_seen": time("When it was raised."),
+            "last_seen": time("When it was last seen again, or ended."),
+            "url": string("The page that has more to say."),
         }),
     )
 }

@@ -67,6 +67,8 @@ pub(super) enum Api {
     Divergences,
     Divergence(u64),
     Evidence(u64),
+    Alerts,
+    Alert(u64),
     Description,
 }
 
@@ -206,6 +208,7 @@ fn api(rest: &str) -> Option<Result<Route, Nowhere>> {
         "v1/queue" => Api::Queue,
         "v1/peers" => Api::Peers,
         "v1/divergences" => Api::Divergences,
+        "v1/alerts" => Api::Alerts,
         _ => {
             if let Some(key) = rest.strip_prefix("v1/verdict/") {
                 return Some(spec(key).map(|spec| Route::Api(Api::Verdict(spec))));
@@ -215,6 +218,9 @@ fn api(rest: &str) -> Option<Result<Route, Nowhere>> {
                     Some(id) => Api::Evidence(number(id)?),
                     None => Api::Divergence(number(rest)?),
                 })));
+            }
+            if let Some(id) = rest.strip_prefix("v1/alerts/") {
+                return Some(Ok(Route::Api(Api::Alert(number(id)?))));
             }
             Api::Record(number(rest.strip_prefix("v1/records/")?)?)
         }
@@ -410,6 +416,8 @@ mod tests {
             "/api/v1/divergences/01",
             "/api/v1/divergences/1/",
             "/api/v1/divergences/1/evidence/",
+            "/api/v1/alerts/",
+            "/api/v1/alerts/01",
             "/divergences/",
             "/divergences/x",
             "/divergences/1/2",

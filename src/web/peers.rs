@@ -226,8 +226,12 @@ fn line(peer: &Peer, status: &Status, quarantine: Option<&Quarantine>) -> PeerLi
 /// # Errors
 /// The store failed.
 pub(super) async fn measure(state: &State) -> anyhow::Result<()> {
-    let open = state.store.read(|reader| reader.count_open_divergences()).await?;
+    let read = state
+        .store
+        .read(|reader| Ok((reader.count_open_divergences()?, reader.count_open_alerts()?, reader.backlogs()?)));
+    let (open, alerts, backlogs) = read.await?;
     state.metrics.set_open_divergences(open);
+    state.metrics.set_alerts(alerts, backlogs.into_iter().map(|row| (row.channel, row.pending, row.since)));
     let (by_vkey, silent) = state.counts().of(state).await?;
     for (peer, status) in state.peers.iter() {
         let counts = by_vkey.get(&peer.key.to_string()).copied().unwrap_or(silent);

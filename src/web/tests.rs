@@ -2,6 +2,7 @@
 //!
 //! Nothing is built here: what builds would find is put in by the same door that their reports take.
 
+mod alerts;
 mod api;
 mod builds;
 mod federation;

@@ -1,6 +1,7 @@
 //! The one integration binary: everything that is tested from outside, through the real router or the real program.
 
 mod acme;
+mod alerts;
 mod builds;
 mod cli;
 mod crash;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Each module may import only those before it.
 const LAYERS: &[&str] = &[
-    "model", "tlog", "quorum", "tasks", "metrics", "store", "log", "binaries", "evidence", "goproxy", "sumdb",
+    "model", "tlog", "quorum", "tasks", "metrics", "store", "log", "binaries", "evidence", "alert", "goproxy", "sumdb",
     "builder", "peer", "tally", "web", "config", "node", "cli",
 ];
 

@@ -1,4 +1,4 @@
-//! What the operator can change while the node runs: ending quarantines, settling divergences.
+//! What the operator can do while the node runs: end quarantines, settle divergences, try out who is told.
 //!
 //! Whoever acts shows the token of the running node, which only the owner of the data directory can read. Pages of other
 //! sites cannot know it, and a browser sends it for nobody.
@@ -8,11 +8,12 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 use tracing::info;
 use zeroize::Zeroizing;
 
+use crate::alert::Channels;
 use crate::store::Quarantine;
 use crate::web::error::Error;
 use crate::web::{State, api, divergences, read_body};
@@ -46,6 +47,7 @@ impl Token {
 pub(super) enum Action {
     Release,
     Resolve,
+    TestAlerts,
 }
 
 /// Whom to believe again, and why.
@@ -71,16 +73,18 @@ impl Action {
         match path {
             "/actions/release" => Some(Action::Release),
             "/actions/resolve" => Some(Action::Resolve),
+            "/actions/test-alerts" => Some(Action::TestAlerts),
             _ => None,
         }
     }
 
     /// Does it.
-    pub(super) async fn run(self, state: &State, body: Body) -> Result<Response<Body>, Error> {
+    pub(super) async fn run(self, state: &State, channels: &Channels, body: Body) -> Result<Response<Body>, Error> {
         let body = read_body(body, BODY_LIMIT).await?;
         match self {
             Action::Release => release(state, parse(&body)?).await,
             Action::Resolve => resolve(state, parse(&body)?).await,
+            Action::TestAlerts => Ok(api::json(&json!({"channels": test_alerts(channels).await}))),
         }
     }
 }
@@ -137,6 +141,12 @@ async fn resolve(state: &State, resolve: Resolve) -> Result<Response<Body>, Erro
     }
     info!(divergence = id, "settled by the operator");
     Ok(api::json(&json!({"resolved": id.to_string()})))
+}
+
+/// Sends a test through each channel, and tells how each went.
+async fn test_alerts(channels: &Channels) -> Vec<Value> {
+    let object = |(channel, ended): (String, Result<(), String>)| json!({"channel": channel, "error": ended.err()});
+    channels.test().await.into_iter().map(object).collect()
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {

@@ -9,7 +9,7 @@ use crate::store::{DivergenceRow, LogId, SaidRow};
 use crate::tally::Names;
 use crate::web::error::Error;
 use crate::web::pages::{Base, bytes, grouped, origin, sentence, time};
-use crate::web::{Call, State, html, paths};
+use crate::web::{Call, State, alerts, html, paths};
 
 /// Divergences on a page of the list.
 const ROWS: usize = 100;
@@ -22,6 +22,8 @@ struct List {
     /// Open ones of all pages.
     open: u64,
     older: String,
+    /// What else holds.
+    alerts: Vec<alerts::Line>,
 }
 
 struct Line {
@@ -44,16 +46,18 @@ pub(in crate::web) async fn list(call: &Call<'_>) -> Result<Response<Body>, Erro
         },
     };
     let state = call.state;
-    let read = state
-        .store
-        .read(move |reader| Ok((reader.newest_divergences(before, ROWS + 1)?, reader.count_open_divergences()?)));
-    let (mut rows, open) = read.await?;
+    let names = names(state);
+    let known = names.clone();
+    let read = state.store.read(move |reader| {
+        let rows = reader.newest_divergences(before, ROWS + 1)?;
+        Ok((rows, reader.count_open_divergences()?, alerts::lines(reader, &known)?))
+    });
+    let (mut rows, open, alerts) = read.await?;
     let more = rows.len() > ROWS;
     rows.truncate(ROWS);
     let older = rows.last().filter(|_| more).map(|row| format!("/divergences?before={}", row.id));
-    let names = names(state);
     let rows = rows.iter().map(|row| Line::of(row, &names)).collect();
-    Ok(html(&List { base: Base::of(state), rows, open, older: older.unwrap_or_default() }))
+    Ok(html(&List { base: Base::of(state), rows, open, older: older.unwrap_or_default(), alerts }))
 }
 
 impl Line {

@@ -19,7 +19,7 @@ async fn every_described_path_answers_with_the_described_members() {
         .unwrap();
     let description = world.get("/api/openapi.json").await.json();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 10);
+    assert_eq!(paths.len(), 12);
     for (path, item) in paths {
         let asked = path.replace("{number}", "0").replace("{spec}", SPEC).replace("{id}", "1");
         let answer = world.get(&asked).await;

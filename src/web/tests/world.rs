@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
+use crate::alert::{Channel, Channels, Journal};
 use crate::binaries::Binaries;
 use crate::builder::toolchain::Toolchains;
 use crate::builder::{self, BuildLimits, Builder};
@@ -175,7 +176,8 @@ impl World {
     /// A request to the admin listener on 127.0.0.1:8001, whose token is `sesame`.
     pub(super) async fn operate(&self, request: Request) -> Answer {
         let token = admin::Token::new("sesame".to_owned());
-        let app = admin::router(self.state.clone(), "127.0.0.1:8001".parse().unwrap(), token);
+        let channels = Channels::new(vec![Channel::Journal(Journal)], "node.example", "http://node.example");
+        let app = admin::router(self.state.clone(), "127.0.0.1:8001".parse().unwrap(), token, channels);
         read(app.oneshot(request).await.unwrap()).await
     }
 
