@@ -3,14 +3,17 @@
 //! Order of effects when one arrives: compressed into the staging folder, synced, renamed into place, its
 //! folder synced; only then is its row written, in the transaction of the claim about it. When one is evicted the
 //! row goes first. So a row always has its file, and what a crash leaves is a file without a row,
-//! which the next start removes.
+//! which the next start removes. One that comes from elsewhere is unpacked and hashed as it comes, into files without
+//! names or in staging, and goes the same way once it is what it should be.
 //!
 //! Out of scope: what a binary should be ([`crate::tally`]) and serving it ([`crate::web`]).
 
 mod read;
+mod receive;
 mod stage;
 
 pub use read::Stored;
+pub use receive::{Received, longest_gz, receive};
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -94,6 +97,28 @@ impl Binaries {
         .context("keeping a binary panicked")?
     }
 
+    /// Puts what came from elsewhere in place, synced, and notes it. Only for what passed [`Received::check`].
+    ///
+    /// # Errors
+    /// The disk is full or failing, or the store failed.
+    pub async fn keep_received(&self, received: Received) -> anyhow::Result<Stored> {
+        let folder = self.inner.folder.clone();
+        let (row, gz, plain) = tokio::task::spawn_blocking(move || {
+            let (staged, plain) = received.stage().context("cannot keep a binary that was fetched")?;
+            let path = path(&folder, &staged.row.sum);
+            let gz = fs::File::open(&staged.path).context("cannot open a binary that was fetched")?;
+            let row = staged.place(&path).with_context(|| format!("cannot put a binary to {}", path.display()))?;
+            anyhow::Ok((row, gz, plain))
+        })
+        .await
+        .context("keeping a binary panicked")??;
+        // File first, then row, as for what was built: a crash in between leaves a file that nobody promises.
+        let kept = row.clone();
+        self.inner.store.write(move |tx| tx.put_binary(&kept)).await?;
+        self.enforce_limit().await?;
+        Ok(Stored::new(row, gz, self.clone()).unpacked(plain))
+    }
+
     /// The binary with a sum, if it is here.
     ///
     /// # Errors
@@ -104,18 +129,18 @@ impl Binaries {
         let Some(row) = row.filter(|row| row.present) else {
             return Ok(None);
         };
-        let path = path(&self.inner.folder, &sum);
-        match tokio::fs::metadata(&path).await {
-            Ok(file) if file.len() == row.gz_size => {}
-            other => {
-                warn!(%sum, "a binary is missing or was cut, and counts as evicted: {other:?}");
+        let opened = open(path(&self.inner.folder, &sum), row.gz_size).await;
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                warn!(%sum, "a binary is missing or was cut, and counts as evicted: {error}");
                 self.evict(vec![row]).await?;
                 return Ok(None);
             }
-        }
+        };
         let now = jiff::Timestamp::now().as_second();
         self.served().insert(sum, now);
-        Ok(Some(Stored::new(row, path, self.clone())))
+        Ok(Some(Stored::new(row, file, self.clone())))
     }
 
     /// Keeps times of service and the size limit until it is stopped.
@@ -219,6 +244,15 @@ impl Binaries {
 pub fn path(folder: &Path, sum: &Sum) -> PathBuf {
     let name = sum.to_string();
     folder.join(&name[1..3]).join(format!("{name}.gz"))
+}
+
+/// Opens a kept file, if it is as long as it should be.
+async fn open(path: PathBuf, len: u64) -> io::Result<fs::File> {
+    let file = tokio::fs::File::open(path).await?;
+    match file.metadata().await?.len() {
+        found if found == len => Ok(file.into_std().await),
+        found => Err(io::Error::other(format!("it has {found} bytes, not {len}"))),
+    }
 }
 
 /// Removes files that no row promises; returns the rows whose file is missing or cut.

@@ -4,6 +4,7 @@
 //! Follower ──▶ LogClient ── heads, tiles ─────────────▶ fetch ──▶ Transport ──▶ the peer
 //!                 └── stream ──▶ frames ──▶ blocks ───────────────────┘
 //! tally    ──▶ NodeClient ── node, peers, want, lookup ──▶ fetch
+//! tally    ──▶ BinaryClient ── binaries ──▶ fetch
 //! ```
 //!
 //! Two floors. Below, the clients: they compare no head with another, hash no entry, keep no cursor and never try again;
@@ -23,6 +24,7 @@ mod fault;
 mod fetch;
 mod follow;
 mod frames;
+mod mirror;
 mod proven;
 mod ring;
 mod transport;
@@ -38,6 +40,7 @@ pub use fault::Fault;
 pub use fetch::Timing;
 pub use follow::{Follower, Pace};
 pub use frames::{Event, EventStream};
+pub use mirror::{BinaryClient, Mismatch, NotFetched};
 pub use proven::{Entry, Peer, Peers, Program, Proven, Said, State, Status};
 pub use ring::{Waits, ring};
 pub use transport::{Answer, Ask, Http, Transport};

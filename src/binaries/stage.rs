@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, Scope};
 
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use sha2::{Digest, Sha256};
@@ -17,7 +17,7 @@ use crate::store::BinaryRow;
 /// deflate stream; several gzip members would be simpler, but not every client reads more than one.
 const PIECE: usize = 2 << 20;
 /// Deflate, no flags, no time, no extra flags, an unknown system.
-const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+pub(super) const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// Compressing must not hold up the claim: a low level is several times faster than the default for some percent
 /// of size.
 const LEVEL: Compression = Compression::new(2);
@@ -29,8 +29,8 @@ const AHEAD: usize = 4;
 /// A binary that is compressed but not yet in place.
 pub(super) struct Staged {
     pub(super) row: BinaryRow,
-    file: File,
-    path: TempPath,
+    pub(super) file: File,
+    pub(super) path: TempPath,
 }
 
 /// Hashes and compresses a file into a temporary one in `staging`.
@@ -38,13 +38,10 @@ pub(super) fn stage(source: &Path, staging: &Path) -> io::Result<Staged> {
     let mut source = File::open(source)?;
     let (file, path) = NamedTempFile::new_in(staging)?.into_parts();
     let (size, sha256, gz_size, gz_sha256) = thread::scope(|scope| {
-        let (sync, wanted) = mpsc::sync_channel(1);
-        let file = &file;
-        // Only a head start: what it has not written, or failed to write, the sync below tells of.
-        scope.spawn(move || wanted.into_iter().try_for_each(|()| file.sync_data()));
-        let mut sink = Hashing { file, sync, hasher: Sha256::new(), size: 0 };
+        let mut sink = Hashing::new(scope, &file);
         let (size, sha256) = compress(&mut source, &mut sink)?;
-        Ok::<_, io::Error>((size, sha256, sink.size, sink.hasher.finalize().into()))
+        let (gz_size, gz_sha256) = sink.finish();
+        Ok::<_, io::Error>((size, sha256, gz_size, gz_sha256))
     })?;
     // Not to lose the bytes in a power cut after the claim about them is committed.
     file.sync_all()?;
@@ -140,12 +137,30 @@ fn deflate(plain: &[u8], last: bool) -> io::Result<(Vec<u8>, Crc)> {
 }
 
 /// Counts and hashes what is written through it.
-struct Hashing<'f> {
+pub(super) struct Hashing<'f> {
     file: &'f File,
     /// To the thread that syncs ahead.
     sync: mpsc::SyncSender<()>,
     hasher: Sha256,
     size: u64,
+}
+
+impl<'f> Hashing<'f> {
+    /// Begins a file, with a thread that syncs ahead for as long as this lives.
+    pub(super) fn new<'s>(scope: &'s Scope<'s, '_>, file: &'f File) -> Hashing<'f>
+    where
+        'f: 's,
+    {
+        let (sync, wanted) = mpsc::sync_channel(1);
+        // Only a head start: what it has not written, or failed to write, the last sync tells of.
+        scope.spawn(move || wanted.into_iter().try_for_each(|()| file.sync_data()));
+        Hashing { file, sync, hasher: Sha256::new(), size: 0 }
+    }
+
+    /// How many bytes it were, and their SHA-256.
+    pub(super) fn finish(self) -> (u64, [u8; 32]) {
+        (self.size, self.hasher.finalize().into())
+    }
 }
 
 impl Write for Hashing<'_> {

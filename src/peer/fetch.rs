@@ -136,6 +136,11 @@ pub(super) fn check_type(path: &str, headers: &HeaderMap, wanted: &str) -> Resul
         let found = if found.is_empty() { "none".to_owned() } else { shown(found, 80) };
         return Err(Fault::Malformed(format!("{path}: the content type is {found}, not {wanted}")));
     }
+    check_encoding(path, headers)
+}
+
+/// Whether the body comes as it is.
+pub(super) fn check_encoding(path: &str, headers: &HeaderMap) -> Result<(), Fault> {
     // Nothing was asked to be compressed, so something in between plays with the bytes.
     match headers.get(CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {

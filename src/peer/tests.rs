@@ -3,6 +3,7 @@
 mod asks;
 mod hostile;
 mod logs;
+mod mirror;
 mod property;
 mod refusals;
 mod streams;

@@ -62,9 +62,9 @@ pub(super) async fn serve(
     }
     if call.head.method != Method::HEAD {
         *response.body_mut() = if gz {
-            Body::from_stream(stored.gz(first, length).await.map_err(anyhow::Error::from)?)
+            Body::from_stream(stored.gz(first, length))
         } else {
-            Body::from_stream(stored.plain(first, length).await.map_err(anyhow::Error::from)?)
+            Body::from_stream(stored.plain(first, length))
         };
     }
     Ok(response)
