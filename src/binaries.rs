@@ -8,6 +8,7 @@
 //!
 //! Out of scope: what a binary should be ([`crate::tally`]) and serving it ([`crate::web`]).
 
+mod exhibit;
 mod read;
 mod receive;
 mod stage;
@@ -45,6 +46,7 @@ pub struct Binaries {
 struct Inner {
     folder: PathBuf,
     staging: PathBuf,
+    evidence: PathBuf,
     /// Compressed bytes to keep at most.
     limit: u64,
     store: Store,
@@ -62,14 +64,15 @@ impl Binaries {
     pub async fn open(data: &Path, limit: u64, store: Store, metrics: Metrics) -> anyhow::Result<Binaries> {
         let folder = data.join("binaries");
         let staging = data.join("staging");
+        let evidence = data.join("evidence");
         if staging.exists() {
             fs::remove_dir_all(&staging).with_context(|| format!("cannot clear {}", staging.display()))?;
         }
         for folder in [&folder, &staging] {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        let binaries =
-            Binaries { inner: Arc::new(Inner { folder, staging, limit, store, metrics, served: Mutex::default() }) };
+        let inner = Inner { folder, staging, evidence, limit, store, metrics, served: Mutex::default() };
+        let binaries = Binaries { inner: Arc::new(inner) };
         binaries.recover().await?;
         Ok(binaries)
     }
@@ -77,6 +80,11 @@ impl Binaries {
     /// A folder on the same file system, emptied at each start.
     pub fn staging_dir(&self) -> &Path {
         &self.inner.staging
+    }
+
+    /// Compressed bytes that are kept at most.
+    pub fn limit(&self) -> u64 {
+        self.inner.limit
     }
 
     /// Hashes and compresses a file and puts it in place, synced. The row is the caller's to write,
@@ -117,6 +125,17 @@ impl Binaries {
         self.inner.store.write(move |tx| tx.put_binary(&kept)).await?;
         self.enforce_limit().await?;
         Ok(Stored::new(row, gz, self.clone()).unpacked(plain))
+    }
+
+    /// Keeps what came from elsewhere and is not what it should be, for people to look at: a file named by its SHA-256
+    /// in the folder `evidence`. False if there are too many already.
+    ///
+    /// # Errors
+    /// The disk is full or failing.
+    pub async fn exhibit(&self, received: Received) -> anyhow::Result<bool> {
+        let folder = self.inner.evidence.clone();
+        let keep = move || exhibit::keep(received, &folder);
+        tokio::task::spawn_blocking(keep).await.context("keeping evidence panicked")?.context("cannot keep evidence")
     }
 
     /// The binary with a sum, if it is here.

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use differences::Differences;
-pub use goenv::{DEFAULT_SUMDB, GoSumDb, default_name, goproxy, gosumdb};
+pub use goenv::{DEFAULT_SUMDB, GoSumDb, default_name, goproxy, goproxy_if_named, gosumdb};
 pub use tables::{Acme, Alerts, Audit, BuildLimits, Email, Limits, Peer, PeerKind, Tls, Webhook};
 pub use units::{Period, Size};
 

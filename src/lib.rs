@@ -18,6 +18,8 @@
 //! ```text
 //! go command ─▶ binaries: hashed, compressed, synced, in place ─▶ claim      (in this order, always)
 //! download   ◀─ binaries, from the disk as the client takes them
+//!                  ▲
+//! voter ─▶ peer ─▶ tally: hashed whole, on a node that builds nothing
 //! ```
 //!
 //! What a build needs comes in through one door: [`goproxy`] fetches, [`sumdb`] proves what was fetched, and the go

@@ -38,7 +38,7 @@ use crate::model::Target;
 use crate::peer::{self, Transport};
 use crate::store::{LogId, Store};
 use crate::sumdb::{Database, SumDb};
-use crate::tally::{Tally, Voter};
+use crate::tally::{Mirror, Names, Tally, Voter};
 use crate::tasks::Tasks;
 use crate::web::admin::Token;
 use crate::web::limits::{self, Limits};
@@ -74,10 +74,12 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let claims = Log::new(&store, LogId::Claims);
     let binaries = Binaries::open(data, config.binary_cache.bytes(), store.clone(), metrics.clone()).await?;
 
-    let proxy = goproxy::Client::new(
-        config::goproxy(config.goproxy.as_deref())?.parse().context("goproxy")?,
-        goproxy::http_client()?,
-    );
+    let proxies = match config.mode {
+        Mode::Build => config::goproxy(config.goproxy.as_deref())?,
+        // For names such as `latest` only.
+        Mode::VerifyOnly => config::goproxy_if_named(config.goproxy.as_deref()),
+    };
+    let proxy = goproxy::Client::new(proxies.parse().context("goproxy")?, goproxy::http_client()?);
     let gosumdb = config::gosumdb(config.gosumdb.as_ref())?;
     let sumdb = match &gosumdb {
         GoSumDb::Off => None,
@@ -99,7 +101,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let office = alert::Office { store: store.clone(), author, pace: alerts::pace(&config), metrics: metrics.clone() };
     channels.spawn(&office, &mut tasks, &stop);
     let mut voters = std::mem::take(&mut following.voters);
-    let mut built = None;
+    let (mut built, mut mirror) = (None, None);
     if config.mode == Mode::Build {
         // What the node checks against is what builds check against, wherever it was set.
         let gosumdb = Some(gosumdb.to_string()).filter(|name| name != config::DEFAULT_SUMDB);
@@ -113,11 +115,16 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
         tasks.spawn("builder", build);
         voters.insert(0, Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), own: true });
         built = Some((builder, reports));
+    } else {
+        let names = Names { own: own.clone(), peers: following.peers.clone() };
+        let (copies, copier) = Mirror::new(store.clone(), binaries.clone(), names, transport.clone());
+        tasks.spawn("mirror", copier.run(stop.clone()));
+        mirror = Some(copies);
     }
     let (builder, reports) = built.unzip();
     let wants = std::mem::take(&mut following.wants);
     let peers = following.peers.clone();
-    let tally = Tally::new(store.clone(), builder.clone(), binaries.clone(), voters, wants);
+    let tally = Tally::new(store.clone(), builder.clone(), mirror, binaries.clone(), voters, wants);
     tally.recall().await?;
     if let Some(reports) = reports {
         tasks.spawn("tally", tally.clone().run(reports, stop.clone()));

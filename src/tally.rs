@@ -11,6 +11,7 @@
 mod again;
 mod answer;
 mod evidence;
+mod mirror;
 mod peers;
 mod settle;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 
 pub use answer::{Answer, PartyWord, State, View};
 pub use evidence::{Names, NoEvidence, evidence};
+pub use mirror::{Copier, Mirror};
 pub use settle::{Found, Settled, Voter, settle, standings};
 
 use std::sync::Arc;
@@ -65,6 +67,8 @@ struct Inner {
     store: Store,
     /// None on a node that only verifies.
     builder: Option<Builder>,
+    /// Where a node that builds nothing gets binaries from.
+    mirror: Option<Mirror>,
     binaries: Binaries,
     /// This node as a voter; none if it only verifies.
     own: Option<Voter>,
@@ -86,6 +90,7 @@ impl Tally {
     pub fn new(
         store: Store,
         builder: Option<Builder>,
+        mirror: Option<Mirror>,
         binaries: Binaries,
         voters: Vec<Voter>,
         wants: Vec<mpsc::Sender<Spec>>,
@@ -93,7 +98,7 @@ impl Tally {
         let absent = Cache::builder().max_capacity(ABSENT_SPECS).time_to_live(ABSENT_FOR).build();
         let own = voters.iter().find(|voter| voter.own).cloned();
         let (news, again, frozen) = (watch::Sender::new(0), Notify::new(), watch::Sender::new(None));
-        let inner = Inner { store, builder, binaries, own, voters, wants, news, again, frozen, absent };
+        let inner = Inner { store, builder, mirror, binaries, own, voters, wants, news, again, frozen, absent };
         Tally { inner: Arc::new(inner) }
     }
 
@@ -231,7 +236,7 @@ impl Tally {
         }
     }
 
-    /// The binary of a record, built again if it was evicted, after at most `wait`.
+    /// The binary of a record, built again or fetched from a voter if it is not here, after at most `wait`.
     ///
     /// # Errors
     /// There is no valid copy to be had for now.
@@ -239,6 +244,9 @@ impl Tally {
         let sum = row.record.sum;
         if let Some(stored) = self.inner.binaries.find(&sum).await? {
             return Ok(stored);
+        }
+        if let Some(mirror) = &self.inner.mirror {
+            return mirror.copy(row, wait).await;
         }
         let deadline = Instant::now() + wait;
         let mut progress = self.submit(&row.record.spec, Priority::Person)?;

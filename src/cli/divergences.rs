@@ -101,6 +101,10 @@ fn show(row: &Value) -> String {
     line("first seen", time(&row["first_seen"]));
     line("last seen", time(&row["last_seen"]));
     line("note", plain(&row["note"]));
+    let came = &row["received"];
+    line("served at", plain(&came["url"]));
+    line("flaw", plain(&came["flaw"]));
+    line("sha256", plain(&came["sha256"]));
     let words = row["words"].as_array().map_or(&[][..], Vec::as_slice);
     if !words.is_empty() {
         let cells = |word: &Value| {

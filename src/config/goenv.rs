@@ -24,10 +24,19 @@ pub fn goproxy(setting: Option<&str>) -> anyhow::Result<String> {
     goproxy_from(setting, std::env::var("GOPROXY").ok().as_deref(), OsStr::new("go"))
 }
 
+/// The same for a node that needs none: what the file says, else the environment's `GOPROXY`, else `off`. The go command
+/// is not asked, and need not be there.
+pub fn goproxy_if_named(setting: Option<&str>) -> String {
+    named(setting, std::env::var("GOPROXY").ok().as_deref()).unwrap_or_else(|| "off".to_owned())
+}
+
+fn named(setting: Option<&str>, environment: Option<&str>) -> Option<String> {
+    setting.or(environment).map(str::trim).filter(|list| !list.is_empty()).map(str::to_owned)
+}
+
 fn goproxy_from(setting: Option<&str>, environment: Option<&str>, go: &OsStr) -> anyhow::Result<String> {
-    let given = setting.or(environment).map(str::trim).filter(|list| !list.is_empty());
-    if let Some(list) = given {
-        return Ok(list.to_owned());
+    if let Some(list) = named(setting, environment) {
+        return Ok(list);
     }
     let how = "no module proxy is set: set goproxy in the configuration file or GOPROXY in the environment";
     let output = Command::new(go)

@@ -17,7 +17,7 @@ pub enum FetchError {
         detail: String,
     },
     /// The list of proxies says `off`.
-    #[error("fetching is turned off: the module proxy list says \"off\"")]
+    #[error("this node asks no module proxy (goproxy is \"off\"), so only exact versions mean something to it")]
     Off,
     /// Only version control could have it (`direct`).
     #[error("{0}")]

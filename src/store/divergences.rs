@@ -112,6 +112,18 @@ impl Reader<'_> {
         row.map(|row| self.with_words(row)).transpose()
     }
 
+    /// Whether a divergence of this kind, spec and party is open.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn has_open_divergence(&self, kind: &str, spec: SpecId, vkey: &str) -> anyhow::Result<bool> {
+        let mut query = self.conn.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM divergence JOIN party ON party.id = divergence.party
+                 WHERE open = 1 AND kind = ?1 AND spec = ?2 AND party.vkey = ?3)",
+        )?;
+        Ok(query.query_row(params![kind, spec.0, vkey], |row| row.get(0))?)
+    }
+
     /// How many divergences are open.
     ///
     /// # Errors

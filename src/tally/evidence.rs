@@ -105,6 +105,23 @@ pub fn evidence(
     }))
 }
 
+/// The bundle that shows that a party served other bytes than it signed for; `received` says which. None if its signed
+/// head is not here, so that not even its word can be proven.
+pub(super) fn mismatch_bundle(
+    reader: &Reader<'_>,
+    names: &Names,
+    spec: Spec,
+    said: &SaidRow,
+    received: serde_json::Value,
+    made_at: Timestamp,
+) -> anyhow::Result<Option<String>> {
+    let Some(head) = Head::of(reader, names, said)?.filter(|head| said.number < head.size.get()) else {
+        return Ok(None);
+    };
+    let party = head.party(reader, names, said)?;
+    Ok(Some(Bundle::mirror_mismatch(made_at, spec, party, received)?.encode()))
+}
+
 /// The stored signed head of a party's log.
 struct Head {
     /// The key that signs heads of this log.

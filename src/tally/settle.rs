@@ -201,7 +201,8 @@ fn diverge(tx: &mut Tx<'_>, kind: &str, id: SpecId, vkey: &str, words: &[SaidRow
     Ok(())
 }
 
-fn said(row: &WordRow) -> Option<SaidRow> {
+/// The sum that a word names, if it names one.
+pub(super) fn said(row: &WordRow) -> Option<SaidRow> {
     match row.word {
         Word::Sum { size, sum } => {
             Some(SaidRow { vkey: row.vkey.clone(), log: row.log, number: row.number, size, sum, at: row.at })

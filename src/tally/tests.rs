@@ -65,7 +65,7 @@ impl Court {
         let (store, binaries) = open(data.path()).await;
         let voter =
             |name: &&str| Voter { name: (*name).to_owned(), vkey: key(name).verifier().to_string(), own: false };
-        let tally = Tally::new(store.clone(), None, binaries, voters.iter().map(voter).collect(), Vec::new());
+        let tally = Tally::new(store.clone(), None, None, binaries, voters.iter().map(voter).collect(), Vec::new());
         let (stop, tasks) = (CancellationToken::new(), tokio_util::task::TaskTracker::new());
         let mut said = HashMap::new();
         for name in voters.iter().chain(observed) {

@@ -12,6 +12,7 @@ use super::api::{Page, rfc3339};
 use super::error::Error;
 use super::{Call, State, fresh, header};
 use crate::alert::Word;
+use crate::evidence::Kind;
 use crate::store::{DivergenceRow, SaidRow};
 use crate::tally::{Names, NoEvidence, evidence};
 
@@ -61,12 +62,24 @@ fn object(row: &DivergenceRow, names: &Names) -> Value {
         object["vkey"] = vkey.as_str().into();
     }
     object["words"] = row.words.iter().map(|said| word(said, names)).collect();
+    if let Some(received) = received(row) {
+        object["received"] = received;
+    }
     object["first_seen"] = rfc3339(row.first_seen).into();
     object["last_seen"] = rfc3339(row.last_seen).into();
     if let Some(note) = &row.note {
         object["note"] = note.as_str().into();
     }
     object
+}
+
+/// What a party served instead of what it signed for, as the bundle says it.
+fn received(row: &DivergenceRow) -> Option<Value> {
+    let Ok(Kind::MirrorMismatch) = row.kind.parse() else {
+        return None;
+    };
+    let mut bundle: Value = serde_json::from_str(row.evidence.as_deref()?).ok()?;
+    Some(bundle["comparison"].take())
 }
 
 fn word(said: &SaidRow, names: &Names) -> Value {

@@ -237,8 +237,8 @@ impl From<FetchError> for Error {
         match error {
             FetchError::NotFound(sentence) | FetchError::Unsupported(sentence) => Error::NotFound(sentence),
             FetchError::Refused { detail, .. } => Error::NotFound(detail),
-            FetchError::TooLarge { .. } => Error::NotFound(error.to_string()),
-            FetchError::Off | FetchError::Security(_) | FetchError::Temporary(_) => {
+            FetchError::TooLarge { .. } | FetchError::Off => Error::NotFound(error.to_string()),
+            FetchError::Security(_) | FetchError::Temporary(_) => {
                 Error::Unavailable { message: error.to_string(), retry_after: 30 }
             }
         }

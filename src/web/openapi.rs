@@ -277,6 +277,18 @@ fn word() -> Value {
 }
 
 fn divergence() -> Value {
+    let received = object(
+        &["url", "flaw", "size", "sha256", "unpacked", "sum", "kept"],
+        json!({
+            "url": string("Where it came from."),
+            "flaw": string("What is wrong with it, in a sentence."),
+            "size": integer("Bytes as they came."),
+            "sha256": string("Of the bytes as they came."),
+            "unpacked": integer("Bytes that could be unpacked, at most the size that was signed for."),
+            "sum": string("Of the unpacked bytes."),
+            "kept": {"type": "boolean", "description": "Whether the bytes are in the folder evidence, under their SHA-256."},
+        }),
+    );
     object(
         &["id", "kind", "state", "spec", "words", "first_seen", "last_seen"],
         json!({
@@ -287,6 +299,7 @@ fn divergence() -> Value {
             "party": string("Whose word or head opened it."),
             "vkey": string("Its verifier key."),
             "words": {"type": "array", "items": word(), "description": "Of each party the newest 20."},
+            "received": received,
             "first_seen": time("When it was found."),
             "last_seen": time("When it was last seen again."),
             "note": string("How the operator settled it."),

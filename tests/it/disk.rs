@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::mirror::{Mirrored, made};
 use crate::world::{Module, Modules, Setup, furnish, spec};
 
 /// A file system of its own, gone when this is dropped or the test program dies.
@@ -155,4 +156,23 @@ fn a_full_disk_at_the_start() {
     }
     fs::remove_file(filler).expect("removed");
     recovers(&setup, &first);
+}
+
+#[test]
+fn a_disk_that_is_too_full_for_what_is_fetched() {
+    let Some(disk) = Disk::new() else { return };
+    let mut world = Mirrored::new(&["a.example", "b.example"], "");
+    world.setup = world.setup.moved(disk.data());
+    let mut node = world.setup.start();
+    let published = world.publish("full", made(4 << 20, 1));
+    assert_eq!(node.lookup(&published.spec).status, 200);
+    let filler = disk.fill_up_to(1 << 20);
+    let answer = node.get(&published.path);
+    assert!(answer.status == 503 && answer.text().contains("no space left on device"), "{}", answer.text());
+    assert!(answer.header("retry-after").is_some() && !answer.text().contains("/data"), "{}", answer.text());
+    assert!(node.lives() && node.get("/readyz").status == 200);
+    assert_eq!(world.downloads(), 1, "another voter is of no help");
+    fs::remove_file(filler).expect("removed");
+    assert!(node.get(&published.path).body == published.plain);
+    world.is_whole();
 }

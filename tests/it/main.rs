@@ -15,6 +15,7 @@ mod liar;
 mod limits;
 #[path = "../bench/made.rs"]
 mod made;
+mod mirror;
 mod operator;
 mod peers;
 mod progress;

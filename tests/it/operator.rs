@@ -42,7 +42,7 @@ async fn quarrel(data: &Path) {
     let store = open(data);
     let binaries = Binaries::open(data, u64::MAX, store.clone(), Metrics::new()).await.expect("opened");
     let voter = |name: &str| Voter { name: name.to_owned(), vkey: key(name).verifier().to_string(), own: false };
-    let tally = Tally::new(store.clone(), None, binaries, ["beta", "gamma"].map(voter).into(), Vec::new());
+    let tally = Tally::new(store.clone(), None, None, binaries, ["beta", "gamma"].map(voter).into(), Vec::new());
     let stop = CancellationToken::new();
     for (name, sum) in [("beta", 1), ("gamma", 2)] {
         let mut range = CompactRange::new();

@@ -13,6 +13,7 @@ mod node;
 mod place;
 mod shared;
 mod sse;
+mod tamper;
 mod tls;
 mod warm;
 
@@ -23,6 +24,7 @@ pub(crate) use node::{Node, Setup, program, words};
 pub(crate) use place::{Place, free_address};
 pub(crate) use shared::{Shared, shared};
 pub(crate) use sse::{Frame, Sse};
+pub(crate) use tamper::{Act, Tamper, announced, whole};
 pub(crate) use tls::Authority;
 pub(crate) use warm::{furnish, furnish_as, furnish_seed, furnish_without};
 

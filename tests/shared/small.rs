@@ -34,6 +34,8 @@ pub(crate) struct Small {
     pub(crate) store: Store,
     /// Tells when there is news of peers.
     pub(crate) tally: Tally,
+    /// What it serves as the bytes behind its claims.
+    binaries: Binaries,
     own: Voter,
 }
 
@@ -61,7 +63,7 @@ impl Small {
         let transport: Arc<dyn Transport> = Arc::new(Http::new()?);
         let following = Following::new(peers, &Pace::default(), &key.verifier(), &store, &transport, &metrics);
         let voters = std::iter::once(&own).chain(&following.voters).cloned().collect();
-        let tally = Tally::new(store.clone(), None, binaries.clone(), voters, following.wants.clone());
+        let tally = Tally::new(store.clone(), None, None, binaries.clone(), voters, following.wants.clone());
 
         let mut tasks = Tasks::new(stop.clone());
         tasks.spawn("judge", tally.clone().judge_again(stop.clone()));
@@ -76,7 +78,7 @@ impl Small {
             store: store.clone(),
             tally: tally.clone(),
             peers,
-            binaries,
+            binaries: binaries.clone(),
             builder: None,
             modules: ModuleCache::open(data, 1 << 30, store.clone(), proxy.clone(), None).await?,
             toolchains: Toolchains::open(data, store.clone(), proxy.clone(), None, Default::default()).await?,
@@ -94,7 +96,7 @@ impl Small {
             "web",
             server::serve(listener, None, router, places, server::Timeouts::default(), metrics, stop.clone()),
         );
-        Ok((Small { store, tally, own }, tasks))
+        Ok((Small { store, tally, binaries, own }, tasks))
     }
 
     /// Claims a finding. It is committed when this returns.
@@ -102,6 +104,18 @@ impl Small {
     /// # Errors
     /// The store failed.
     pub(crate) async fn claim(&self, spec: Spec, finding: Finding) -> anyhow::Result<Settled> {
+        self.find(spec, finding, None).await
+    }
+
+    /// The same with the program that was found, if there is one; it is kept and served.
+    ///
+    /// # Errors
+    /// The store failed, or the program cannot be kept.
+    pub(crate) async fn find(&self, spec: Spec, finding: Finding, program: Option<&Path>) -> anyhow::Result<Settled> {
+        let binary = match program {
+            Some(program) => Some(self.binaries.keep(program).await?),
+            None => None,
+        };
         let found = Found {
             claim: Claim {
                 spec,
@@ -111,7 +125,7 @@ impl Small {
                 toolchain: "h1:Q8bzRgwWHhsCz6+8Yx6xsfJPUkgrzbO2BVn9YuJkHY8=".to_owned(),
                 sandbox: "bwrap".to_owned(),
             },
-            binary: None,
+            binary,
             log_gz: Vec::new(),
         };
         let (own, voters) = (self.own.clone(), self.tally.voters().to_vec());

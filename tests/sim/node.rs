@@ -115,7 +115,7 @@ impl Site {
         }
         let wants = std::mem::take(&mut following.wants);
         let peers = following.peers.clone();
-        let tally = Tally::new(store.clone(), None, binaries.clone(), voters, wants);
+        let tally = Tally::new(store.clone(), None, None, binaries.clone(), voters, wants);
         tally.recall().await?;
         tasks.spawn("build", self.build(store.clone(), tally.clone(), stop.clone()));
         tasks.spawn("judge", tally.clone().judge_again(stop.clone()));

@@ -46,7 +46,7 @@ impl Listing {
                 Err(error) if read.is_some() => {
                     tracing::warn!(%error, "cannot read the list of Go toolchains again, using the last one");
                 }
-                Err(error @ (FetchError::NotFound(_) | FetchError::Refused { .. })) => {
+                Err(error @ (FetchError::NotFound(_) | FetchError::Refused { .. } | FetchError::Off)) => {
                     return Err(ToolchainError::NotListed(format!("Go toolchains are not listed: {error}")));
                 }
                 Err(error) => {

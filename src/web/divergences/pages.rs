@@ -3,8 +3,9 @@
 use askama::Template;
 use axum::body::Body;
 use axum::http::Response;
+use serde_json::Value;
 
-use super::{bundle, file_name, find, names};
+use super::{bundle, file_name, find, names, received};
 use crate::store::{DivergenceRow, LogId, SaidRow};
 use crate::tally::Names;
 use crate::web::error::Error;
@@ -91,6 +92,8 @@ struct Page {
     last_seen: String,
     note: String,
     words: Vec<Said>,
+    /// What came instead, for the kind that is about that: names and values.
+    received: Vec<(&'static str, String)>,
     advice: Advice,
     settle: String,
     /// Why there is no evidence yet; empty if there is.
@@ -125,6 +128,7 @@ pub(in crate::web) async fn page(call: &Call<'_>, id: u64) -> Result<Response<Bo
         base: Base::of(state),
         id: row.id,
         words: row.words.iter().map(|said| Said::of(state, row.spec.as_deref(), said, &names)).collect(),
+        received: received(&row).map(|came| served(&came)).unwrap_or_default(),
         advice: Advice::of(&row.kind),
         settle: settle_command(&row, &party),
         verify: verify_command(call, &row, &file),
@@ -166,6 +170,22 @@ impl Said {
             binary: base.map(|base| format!("{base}{path}")).unwrap_or_default(),
         }
     }
+}
+
+/// What came instead of what was signed for, for people.
+fn served(came: &Value) -> Vec<(&'static str, String)> {
+    let text = |name: &str| came[name].as_str().unwrap_or_default().to_owned();
+    let number = |name: &str| bytes(came[name].as_u64().unwrap_or_default());
+    let kept =
+        if came["kept"] == true { "in the folder evidence of the data directory" } else { "no, there was no room" };
+    vec![
+        ("From", text("url")),
+        ("What is wrong", sentence(&text("flaw"))),
+        ("Bytes", format!("{}, of which {} could be unpacked", number("size"), number("unpacked"))),
+        ("SHA-256", text("sha256")),
+        ("Sum of what was unpacked", text("sum")),
+        ("Kept", kept.to_owned()),
+    ]
 }
 
 /// How the operator settles it.
@@ -251,7 +271,8 @@ impl Advice {
             "mirror-mismatch" => (
                 "Other bytes than recorded",
                 "A program came whole from this party and was not what its log names. Downloads are not signed, so nobody \
-                 else can be convinced by this alone. The bytes were thrown away.",
+                 else can be convinced by this alone. They were given to nobody: another voter was asked, or the download \
+                 refused. The first ones are kept under their SHA-256 in the folder evidence of the data directory.",
                 "Ask its operator to check the disk; look at what stands between you and them.",
             ),
             "own-log" => (

@@ -114,7 +114,8 @@ impl World {
             (super::heard::peer(&voter.name, &voter.vkey), status)
         });
         let peers = Peers::new(followed.collect(), None);
-        let tally = Tally::new(store.clone(), Some(builder.clone()), binaries.clone(), voters.clone(), Vec::new());
+        let tally =
+            Tally::new(store.clone(), Some(builder.clone()), None, binaries.clone(), voters.clone(), Vec::new());
         let state = State::new(Parts {
             accepted: Log::new(&store, LogId::Accepted),
             claims: Log::new(&store, LogId::Claims),

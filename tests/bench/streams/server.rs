@@ -97,7 +97,7 @@ async fn parts(
         claims: Log::new(store, LogId::Claims),
         store: store.clone(),
         peers: sumpeer::peer::Peers::default(),
-        tally: Tally::new(store.clone(), Some(builder.clone()), binaries.clone(), vec![own], Vec::new()),
+        tally: Tally::new(store.clone(), Some(builder.clone()), None, binaries.clone(), vec![own], Vec::new()),
         binaries,
         builder: Some(builder),
         modules,

@@ -78,6 +78,22 @@ impl Setup {
         self
     }
 
+    /// With no other program to be found, and no module proxy named.
+    pub(crate) fn alone(mut self) -> Setup {
+        self.config =
+            self.config.lines().filter(|line| !line.starts_with("go")).map(|line| format!("{line}\n")).collect();
+        self.env("PATH", Path::new(""))
+    }
+
+    /// With another data directory, and the key of this one.
+    pub(crate) fn moved(mut self, data: PathBuf) -> Setup {
+        std::fs::create_dir_all(&data).expect("a folder");
+        std::fs::copy(self.data.join("key"), data.join("key")).expect("copied");
+        self.config = self.config.replace(&format!("{:?}", self.data), &format!("{data:?}"));
+        self.data = data;
+        self
+    }
+
     /// With more configuration.
     pub(crate) fn with(mut self, toml: &str) -> Setup {
         self.config.push_str(toml);
