@@ -2,20 +2,17 @@
 //!
 //! `cargo bench --bench catchup -- [ENTRIES]`, by default 200,000. Both are processes of the real program, on the loopback
 //! address. It runs twice: from the voter's claims log, and from its accepted log as if it were an upstream
-//! gobuild. It prints entries a second, from the start of the follower's process to the last record, and the most
-//! memory that the follower ever had resident.
+//! gobuild. It prints entries a second, from the start of the follower's process to the last record, the most
+//! memory that the follower ever had resident, and what it has after a restart.
 
-#[expect(dead_code, reason = "a client that has more than is needed here")]
-#[path = "../it/world/http.rs"]
-mod http;
 mod made;
+mod node;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
+use node::Node;
 use sumpeer::log;
 use sumpeer::metrics::Metrics;
 use sumpeer::store::Store;
@@ -23,6 +20,8 @@ use sumpeer::tlog::SignerKey;
 
 /// Between two looks at the follower's size.
 const LOOK: Duration = Duration::from_millis(20);
+/// Until a node that was started again has nothing to do.
+const QUIET: Duration = Duration::from_secs(5);
 /// When it is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -56,8 +55,14 @@ fn main() -> anyhow::Result<()> {
         println!(
             "{entries} entries from {what}: {took:.2} s, {:.0} a second; at most {:.1} MB resident",
             entries as f64 / took,
-            follower.peak_kb()? as f64 / 1000.0
+            follower.status_kb("VmHWM")? as f64 / 1000.0
         );
+        drop(follower);
+        let follower = Node::start(&data, &more)?;
+        // It reads what is there, meets its voter and goes quiet.
+        std::thread::sleep(QUIET);
+        ensure!(follower.records()? == entries, "it has {} records", follower.records()?);
+        println!("after a restart: {:.1} MB resident", follower.status_kb("VmRSS")? as f64 / 1000.0);
     }
     Ok(())
 }
@@ -73,56 +78,4 @@ fn fill(data: &Path, entries: u64) -> anyhow::Result<String> {
     // The writer thread lets go of the directory a moment after its last handle is gone.
     std::fs::File::open(data.join("lock"))?.lock()?;
     Ok(key.verifier().to_string())
-}
-
-/// A node as a process. Dropping it kills it.
-struct Node {
-    process: Child,
-    address: String,
-}
-
-impl Node {
-    fn start(data: &Path, more: &str) -> anyhow::Result<Node> {
-        let config = data.with_extension("toml");
-        let text = format!("data = {data:?}\ngoproxy = \"off\"\ngosumdb = \"off\"\n{more}");
-        std::fs::write(&config, text)?;
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sumpeer"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
-            .arg(&config)
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stderr = process.stderr.take().context("piped")?;
-        let mut node = Node { process, address: String::new() };
-        let mut lines = BufReader::new(stderr).lines();
-        while node.address.is_empty() {
-            let line = lines.next().context("the node has ended")??;
-            if let Some(address) = line.strip_prefix("listening on http://") {
-                address.clone_into(&mut node.address);
-            }
-        }
-        // Read on, or it would stop at a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(node)
-    }
-
-    fn records(&self) -> anyhow::Result<u64> {
-        let head = http::request(&self.address, "GET /tlog/latest", "", "", PATIENCE)?;
-        head.text().lines().nth(1).and_then(|size| size.parse().ok()).context("no head")
-    }
-
-    /// The most that it ever had resident.
-    fn peak_kb(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }

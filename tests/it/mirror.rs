@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Voters that keep what they claim, each behind a [`Tamper`], and a node that only verifies.
 pub(crate) struct Mirrored {
     pub(crate) setup: Setup,
+    /// The node's, for others to follow it.
+    place: Place,
     voters: Vec<Voter>,
     _stop: DropGuard,
     runtime: Runtime,
@@ -73,8 +75,9 @@ impl Mirrored {
             places.push(Place { key: place.key.clone(), address: tamper.address.to_string() });
             voters.push(Voter { small, tamper, folder });
         }
-        let setup = Place::new("v.example").verifies(&Modules::start(), more, &places.iter().collect::<Vec<_>>());
-        Mirrored { setup: setup.alone(), voters, _stop: stop.drop_guard(), runtime }
+        let place = Place::new("v.example");
+        let setup = place.verifies(&Modules::start(), more, &places.iter().collect::<Vec<_>>());
+        Mirrored { setup: setup.alone(), place, voters, _stop: stop.drop_guard(), runtime }
     }
 
     /// Has all voters claim a program.
@@ -370,6 +373,22 @@ fn a_node_killed_while_it_fetches_keeps_nothing_half() {
     assert!(!world.kept(&published).exists());
     let answer = node.get(&published.path);
     assert!(answer.status == 200 && answer.body == published.plain, "{}", answer.status);
+    world.is_whole();
+}
+
+#[test]
+fn who_follows_a_mirror_gets_what_it_fetches() {
+    let world = Mirrored::new(&["a.example"], "");
+    let node = world.setup.start();
+    let second = Place::new("w.example").verifies(&Modules::start(), "", &[&world.place]).alone();
+    let follower = second.start();
+    let published = world.publish("chain", made(200_000, 9));
+    accept(&follower, &published);
+    assert!(!world.kept(&published).exists());
+    let answer = follower.get(&published.path);
+    assert!(answer.status == 200 && answer.body == published.plain, "{}\n{}", answer.text(), second.log());
+    assert!(world.kept(&published).exists() && node.get(&published.path).body == published.plain);
+    assert_eq!(world.downloads(), 1);
     world.is_whole();
 }
 
