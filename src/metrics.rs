@@ -287,16 +287,24 @@ impl Metrics {
         self.certificate_expiry.set(at);
     }
 
-    /// Sets how many alerts hold, and how many each channel has yet to be told since when (Unix seconds); channels that
-    /// are not named have none.
+    /// Sets how many alerts hold, and how many each channel has yet to be told since when (Unix seconds).
     pub fn set_alerts(&self, open: u64, pending: impl IntoIterator<Item = (String, u64, i64)>) {
         self.alerts_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.alerts_pending.clear();
         self.alerts_since.clear();
         for (channel, count, since) in pending {
             let label = ChannelLabel { channel };
-            self.alerts_since.get_or_create(&label).set(since);
+            if count > 0 {
+                self.alerts_since.get_or_create(&label).set(since);
+            }
             self.alerts_pending.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Has the counters of one channel of alerts begin at zero.
+    pub fn begin_alerts(&self, channel: &str) {
+        for kind in ["delivered", "failed", "given-up"] {
+            self.alerts_sent(channel, kind, 0);
         }
     }
 

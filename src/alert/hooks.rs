@@ -80,7 +80,7 @@ impl Hooks {
     /// The store failed: the node must stop.
     pub(super) async fn run(&self, office: &Office, stop: &CancellationToken) -> anyhow::Result<()> {
         let mut news = office.store.told();
-        let mut arrivals = Queue::new(Hooks::NAME);
+        let mut arrivals = Queue::new(Hooks::NAME, &office.metrics);
         let mut queues: BTreeMap<String, Queue> = BTreeMap::new();
         // A program that fails needs a person before it needs another try.
         let patient = Office { pace: Pace { longest: office.pace.longest_hook, ..office.pace }, ..office.clone() };
@@ -91,7 +91,7 @@ impl Hooks {
             let names: Vec<String> = pending.into_iter().map(|row| row.channel).collect();
             queues.retain(|name, _| names.contains(name));
             for name in names.into_iter().filter(|name| name.starts_with(Hooks::FAMILY)) {
-                queues.entry(name).or_insert_with_key(|name| Queue::new(name));
+                queues.entry(name).or_insert_with_key(|name| Queue::new(name, &office.metrics));
             }
             let mut has_run = false;
             for (channel, queue) in &mut queues {

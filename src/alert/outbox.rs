@@ -73,7 +73,7 @@ pub struct Office {
 /// The store failed: the node must stop.
 pub(super) async fn run(channel: &Channel, office: &Office, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut news = office.store.told();
-    let mut queue = Queue::new(channel.name());
+    let mut queue = Queue::new(channel.name(), &office.metrics);
     loop {
         // Before the outbox is read: what comes meanwhile wakes at once.
         news.mark_unchanged();
@@ -131,7 +131,8 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(name: &str) -> Queue {
+    pub(super) fn new(name: &str, metrics: &Metrics) -> Queue {
+        metrics.begin_alerts(name);
         Queue { name: name.to_owned(), failures: 0, rests_until: None }
     }
 

@@ -57,6 +57,16 @@ pub struct Backlog {
 }
 
 impl Reader<'_> {
+    /// The names of the channels that are told of what happens, in their order.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn channels(&self) -> anyhow::Result<Vec<String>> {
+        let mut query = self.conn.prepare_cached("SELECT name FROM channel ORDER BY name")?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The oldest events that a channel has yet to be told, in order.
     ///
     /// # Errors

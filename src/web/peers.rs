@@ -226,12 +226,15 @@ fn line(peer: &Peer, status: &Status, quarantine: Option<&Quarantine>) -> PeerLi
 /// # Errors
 /// The store failed.
 pub(super) async fn measure(state: &State) -> anyhow::Result<()> {
-    let read = state
-        .store
-        .read(|reader| Ok((reader.count_open_divergences()?, reader.count_open_alerts()?, reader.backlogs()?)));
-    let (open, alerts, backlogs) = read.await?;
+    let read = state.store.read(|reader| {
+        let counts = (reader.count_open_divergences()?, reader.count_open_alerts()?);
+        Ok((counts, reader.channels()?, reader.backlogs()?))
+    });
+    let ((open, alerts), channels, backlogs) = read.await?;
     state.metrics.set_open_divergences(open);
-    state.metrics.set_alerts(alerts, backlogs.into_iter().map(|row| (row.channel, row.pending, row.since)));
+    let told = channels.into_iter().map(|channel| (channel, 0, 0));
+    let behind = backlogs.into_iter().map(|row| (row.channel, row.pending, row.since));
+    state.metrics.set_alerts(alerts, told.chain(behind));
     let (by_vkey, silent) = state.counts().of(state).await?;
     for (peer, status) in state.peers.iter() {
         let counts = by_vkey.get(&peer.key.to_string()).copied().unwrap_or(silent);

@@ -172,7 +172,6 @@ fn a_configuration_with_mistakes_is_refused_with_line_and_caret() {
 
     for (text, says) in [
         ("watch = [\"filippo.io/age\"]\n", "watches no modules yet"),
-        ("[tls]\ncert = \"c\"\nkey = \"k\"\n", "no TLS yet"),
         (
             "[alerts.email]\nserver = \"smtps://m.example\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n",
             "sends no mail yet",
