@@ -123,7 +123,10 @@ impl Binaries {
         // File first, then row, as for what was built: a crash in between leaves a file that nobody promises.
         let kept = row.clone();
         self.inner.store.write(move |tx| tx.put_binary(&kept)).await?;
-        self.enforce_limit().await?;
+        // At once, or fast fetches would go far beyond the limit between two sweeps; and not the one just fetched, though
+        // others may have been served in the same second.
+        self.note_service().await?;
+        self.make_room(Some(row.sum)).await?;
         Ok(Stored::new(row, gz, self.clone()).unpacked(plain))
     }
 
@@ -185,6 +188,10 @@ impl Binaries {
     /// # Errors
     /// The store failed.
     pub async fn enforce_limit(&self) -> anyhow::Result<()> {
+        self.make_room(None).await
+    }
+
+    async fn make_room(&self, spared: Option<Sum>) -> anyhow::Result<()> {
         loop {
             let limit = self.inner.limit;
             let (bytes, doomed) = self
@@ -198,6 +205,9 @@ impl Binaries {
                         for row in reader.present_binaries(EVICT_BATCH)? {
                             if excess == 0 {
                                 break;
+                            }
+                            if spared == Some(row.sum) {
+                                continue;
                             }
                             excess = excess.saturating_sub(row.gz_size);
                             doomed.push(row);
