@@ -14,8 +14,12 @@
 //! What always holds: a judgement rests on signed text and on what hashes tie to it. Names of peers, times and comparisons
 //! of binaries stand in a bundle for its readers, and prove nothing: the digest only tells damage from a whole file.
 
+pub mod buildinfo;
 mod encoding;
 mod heads;
+pub mod image;
+#[cfg(test)]
+pub(crate) mod made;
 mod make;
 mod verify;
 mod words;
@@ -200,4 +204,12 @@ impl EvidenceTile {
         let sumdb = Tile::parse_sumdb(path).map(|tile| (tile, PathForm::Sumdb));
         sumdb.or_else(|| Tile::parse_c2sp(path).map(|tile| (tile, PathForm::C2sp)))
     }
+}
+
+/// A stranger's text, fit for a terminal and a page: no control characters, none that reorder or hide others.
+fn plain(text: &str, limit_chars: usize) -> String {
+    let hidden = |c: char| {
+        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if hidden(c) { ' ' } else { c }).take(limit_chars).collect()
 }
