@@ -1,8 +1,9 @@
 //! Evidence: one file that proves, offline and with nothing but the keys inside it, what somebody signed.
 //!
-//! In scope: bundles as values, making them of parts that the caller has, their canonical encoding, and their check.
-//! Out of scope: noticing that there is something to prove, keeping bundles, and fetching what goes into them. No I/O,
-//! no clock; only [`crate::model`], [`crate::tlog`] and [`crate::quorum`] are used, so a verifier needs no node.
+//! In scope: bundles as values, making them of parts that the caller has, their canonical encoding, and their check; and
+//! how two binaries differ, which stands beside a proof. Out of scope: noticing that there is something to prove, keeping
+//! bundles, and fetching what goes into them. No clock, and no I/O but reading files that the caller has opened; only
+//! [`crate::model`], [`crate::tlog`] and [`crate::quorum`] are used, so a verifier needs no node.
 //!
 //! The rooms, in reading order:
 //! - `encoding`: one text for each bundle, so that any other byte is noticed
@@ -10,11 +11,15 @@
 //! - `words`: what a signed log says of a spec; divergences, contradictions, wrong copies
 //! - `make`: bundles from heads, entries and tiles; each is verified before anyone gets it
 //! - `verify`: bytes of strangers to a [`Judgement`]
+//! - [`image`], [`buildinfo`]: what is where in an executable, and what it says of its build
+//! - [`compare`](mod@compare): how two executables differ, and what kind of difference that is
 //!
 //! What always holds: a judgement rests on signed text and on what hashes tie to it. Names of peers, times and comparisons
-//! of binaries stand in a bundle for its readers, and prove nothing: the digest only tells damage from a whole file.
+//! of binaries stand in a bundle for its readers, and prove nothing: the digest only tells damage from a whole file. A
+//! comparison has to be of the two files that the words name.
 
 pub mod buildinfo;
+pub mod compare;
 mod encoding;
 mod heads;
 pub mod image;
@@ -27,6 +32,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use compare::{COMPARED_LIMIT_BYTES, Class, Comparison, Table, compare};
 pub use encoding::{FILE_LIMIT_BYTES, Flaw};
 pub use heads::fork_tiles;
 pub use verify::{Judgement, Statement, verify};
@@ -140,7 +146,8 @@ pub struct Bundle {
     pub parties: Vec<Party>,
     /// For a fork: the tiles of hashes that both roots follow from. For a bad root: what was served.
     pub tiles: Vec<EvidenceTile>,
-    /// How the binaries differ, for people. Not proved. Numbers in it are integers.
+    /// How the binaries differ, for people: a [`Comparison`] beside two words; of a wrong copy, what came. Not proved.
+    /// Numbers in it are integers.
     pub comparison: Option<serde_json::Value>,
 }
 

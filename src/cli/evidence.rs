@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 
 use super::Exit;
-use crate::evidence::{self, FILE_LIMIT_BYTES, Judgement, Statement};
+use super::admin::columns;
+use crate::evidence::{self, Comparison, FILE_LIMIT_BYTES, Judgement, Statement};
 use crate::tlog::VerifierKey;
 
 /// Things to do with evidence.
@@ -78,7 +79,22 @@ fn print(out: &mut impl Write, judgement: &Judgement) -> io::Result<()> {
     for key in &statement.keys {
         writeln!(out, "key {key}")?;
     }
-    writeln!(out, "{end}")
+    writeln!(out, "{end}")?;
+    if let (Some(comparison), [one, other]) = (&statement.comparison, statement.names.as_slice()) {
+        writeln!(out, "\ncomparison of the two files, which nobody signed: {}", comparison.summary())?;
+        write!(out, "{}", tables(comparison, [one, other]))?;
+    }
+    Ok(())
+}
+
+/// How two binaries differ, and what to do about it, as text.
+pub(super) fn tables(comparison: &Comparison, names: [&str; 2]) -> String {
+    let mut text = format!("{}\n{}\n", comparison.class.meaning(), comparison.class.advice());
+    for table in comparison.tables(names) {
+        let head: Vec<&str> = table.head.iter().map(String::as_str).collect();
+        text.push_str(&format!("\n{}\n{}", table.title, columns(&head, &table.rows)));
+    }
+    text
 }
 
 /// The answer as one object; members that do not apply are left out.
@@ -95,6 +111,9 @@ struct Answer {
     sentence: String,
     /// The verifier keys for whose holders it is proven.
     keys: Vec<String>,
+    /// How the two binaries differ, which nobody signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
 }
 
 fn to_json(judgement: &Judgement) -> Answer {
@@ -105,6 +124,7 @@ fn to_json(judgement: &Judgement) -> Answer {
         made_at: Some(statement.made_at.to_string()),
         sentence: statement.sentence.clone(),
         keys: statement.keys.iter().map(ToString::to_string).collect(),
+        comparison: statement.comparison.as_deref().cloned(),
     };
     match judgement {
         Judgement::Proven(statement) => says("proven", statement),

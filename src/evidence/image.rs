@@ -247,8 +247,7 @@ fn role(name: &str, flags: SectionFlags) -> Role {
 fn is_go_data(flags: SectionFlags) -> bool {
     match flags {
         SectionFlags::Coff { characteristics } => {
-            let wanted =
-                pe::IMAGE_SCN_CNT_INITIALIZED_DATA.0 | pe::IMAGE_SCN_MEM_READ.0 | pe::IMAGE_SCN_MEM_WRITE.0;
+            let wanted = pe::IMAGE_SCN_CNT_INITIALIZED_DATA.0 | pe::IMAGE_SCN_MEM_READ.0 | pe::IMAGE_SCN_MEM_WRITE.0;
             characteristics.0 & !pe::IMAGE_SCN_ALIGN_32BYTES.0 == wanted
         }
         SectionFlags::Xcoff { s_flags } => s_flags.typ() == xcoff::STYP_DATA,

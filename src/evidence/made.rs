@@ -154,7 +154,9 @@ fn plan9(parts: &[(&str, &[u8])]) -> Vec<u8> {
     for word in [0x8a97, size(0), size(1), 0, size(2), 0, 0, 0, 0, 0] {
         file.bytes(&word.to_be_bytes());
     }
-    parts.iter().take(3).for_each(|(_, bytes)| drop(file.bytes(bytes)));
+    for (_, bytes) in parts.iter().take(3) {
+        file.bytes(bytes);
+    }
     file.0
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::heads::Signed;
 use super::verify::judge;
-use super::{Bundle, Entry, EvidenceTile, Kind, Party, PathForm, Source, words};
+use super::{Bundle, Comparison, Entry, EvidenceTile, Kind, Party, PathForm, Source, words};
 use crate::model::Spec;
 use crate::tlog::{Hash, Tile, VerifierKey, open_note};
 
@@ -40,16 +40,17 @@ impl EvidenceTile {
 
 impl Bundle {
     /// Two words on one spec that name different binaries: a divergence if two parties said them, a contradiction if one
-    /// did. The order of the parties is kept.
+    /// did. The order of the parties is kept, and is that of the files in a comparison.
     ///
     /// # Errors
-    /// The words are not proved, or do not differ.
+    /// The words are not proved, or do not differ, or the comparison is of other files.
     pub fn words(
         made_at: Timestamp,
         spec: Spec,
         parties: [Party; 2],
-        comparison: Option<serde_json::Value>,
+        comparison: Option<&Comparison>,
     ) -> anyhow::Result<Bundle> {
+        let comparison = comparison.map(Comparison::to_json);
         let [one, other] = parties.each_ref().map(Signed::open);
         let told = |why: String| anyhow!("no evidence: {why}");
         let kind = words::kind([&one.map_err(told)?, &other.map_err(told)?]).map_err(told)?;

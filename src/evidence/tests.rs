@@ -196,8 +196,23 @@ impl TileReader for Log {
 fn divergence() -> Bundle {
     let one = Log::saying("a.example", Source::Claims, claim(1)).word();
     let other = Log::saying("b.example", Source::Log, record(2)).word();
-    let comparison = serde_json::json!({"differs": ["code"], "sizes": [1001, 1002]});
-    Bundle::words(now(), spec(), [one, other], Some(comparison)).unwrap()
+    Bundle::words(now(), spec(), [one, other], Some(&comparison([1, 2]))).unwrap()
+}
+
+/// A comparison of the files that claims and records of these numbers name.
+fn comparison(numbers: [u8; 2]) -> Comparison {
+    let binaries = numbers.map(|number| {
+        let sha256 = data_encoding::HEXLOWER.encode(&[number; 32]);
+        serde_json::json!({"size": 1000 + u64::from(number), "sha256": sha256, "format": "elf"})
+    });
+    let [one, other] = binaries;
+    let part = serde_json::json!({
+        "name": ".text", "role": "code", "offsets": [64, 64], "sizes": [9, 9], "differing_bytes": 5,
+    });
+    let text = serde_json::json!({
+        "class": "code", "binaries": [one, other], "first_difference": 70, "differing_bytes": 5, "sections": [part],
+    });
+    Comparison::from_json(&text).unwrap()
 }
 
 fn contradiction() -> Bundle {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::encoding::Flaw;
 use super::heads::{self, Signed};
-use super::{Bundle, Kind, words};
+use super::{Bundle, Comparison, Kind, words};
 use crate::model::Spec;
 use crate::tlog::VerifierKey;
 
@@ -36,6 +36,10 @@ pub struct Statement {
     pub sentence: String,
     /// The keys that signed, as they verify: each once, in the order of the bundle.
     pub keys: Vec<VerifierKey>,
+    /// How the two binaries differ, by whoever put the bundle together. Not proved, but it is of these two.
+    pub comparison: Option<Box<Comparison>>,
+    /// What the two parties of that are called there.
+    pub names: Vec<String>,
 }
 
 /// How far a bundle reaches.
@@ -62,7 +66,11 @@ pub fn verify(bytes: &[u8], demanded: &[VerifierKey]) -> Judgement {
 }
 
 fn state(bundle: Bundle, sentence: String, keys: Vec<VerifierKey>) -> Statement {
-    Statement { kind: bundle.kind, spec: bundle.spec, made_at: bundle.made_at, sentence, keys }
+    let Bundle { kind, spec, made_at, parties, comparison, .. } = bundle;
+    let comparison = comparison.filter(|_| matches!(kind, Kind::Divergence | Kind::Contradiction));
+    let comparison = comparison.and_then(|value| Comparison::from_json(&value).ok()).map(Box::new);
+    let names = parties.into_iter().map(|party| party.name).collect();
+    Statement { kind, spec, made_at, sentence, keys, comparison, names }
 }
 
 /// What a bundle proves or shows, and by which keys; the error says why it does neither.
@@ -74,7 +82,7 @@ pub(super) fn judge(bundle: &Bundle, demanded: &[VerifierKey]) -> Result<(Outcom
     }
     let outcome = match (bundle.kind, signed.as_slice(), &bundle.spec) {
         (Kind::Divergence | Kind::Contradiction, [one, other], Some(spec)) => {
-            words::differ(bundle.kind, spec, [one, other])
+            words::differ(bundle.kind, spec, [one, other], bundle.comparison.as_ref())
         }
         (Kind::MirrorMismatch, [one], Some(spec)) => words::mirror(spec, one),
         (Kind::Fork, [one, other], None) => heads::fork(bundle, [one, other]),

@@ -2,9 +2,11 @@
 //!
 //! Signatures are checked in `heads`.
 
+use serde_json::Value;
+
 use super::heads::Signed;
 use super::verify::Outcome;
-use super::{Kind, Source};
+use super::{Comparison, Kind, Source};
 use crate::model::{Claim, Record, Spec};
 use crate::quorum::Word;
 use crate::tlog::{check_inclusion, leaf_hash};
@@ -23,14 +25,25 @@ pub(super) fn kind([one, other]: [&Signed<'_>; 2]) -> Result<Kind, String> {
     }
 }
 
-/// Two words on one spec that name different binaries.
-pub(super) fn differ(kind: Kind, spec: &Spec, signed: [&Signed<'_>; 2]) -> Result<Outcome, String> {
+/// Two words on one spec that name different binaries, and the comparison of these, if there is one.
+pub(super) fn differ(
+    kind: Kind,
+    spec: &Spec,
+    signed: [&Signed<'_>; 2],
+    comparison: Option<&Value>,
+) -> Result<Outcome, String> {
     if self::kind(signed)? != kind {
         return Err(format!("whose heads it has makes it no {kind}"));
     }
     let [one, other] = [said(signed[0], spec)?, said(signed[1], spec)?];
     if one == other {
         return Err("both words are the same".to_owned());
+    }
+    if let Some(value) = comparison {
+        let comparison = Comparison::from_json(value).map_err(|why| format!("its comparison: {why}"))?;
+        if comparison.sums().map(|(size, sum)| Word::Sum { size, sum }) != [one.clone(), other.clone()] {
+            return Err("its comparison is of other files than the words name".to_owned());
+        }
     }
     let told = |signed: &Signed<'_>, word| format!("{} signed {}", signed.party.vkey.name(), show(word));
     Ok(Outcome::Proven(format!("of {spec} {}, and {}", told(signed[0], &one), told(signed[1], &other))))

@@ -144,9 +144,9 @@ fn escape(text: &[u8], to: &mut Vec<u8>) -> Option<usize> {
         b'0'..=b'7' => (text.get(..3)?, 8),
         _ => return None,
     };
-    let value = digits.iter().try_fold(0, |value: u32, digit| {
-        Some(value.checked_mul(radix)? + char::from(*digit).to_digit(radix)?)
-    })?;
+    let value = digits
+        .iter()
+        .try_fold(0, |value: u32, digit| Some(value.checked_mul(radix)? + char::from(*digit).to_digit(radix)?))?;
     if matches!(first, b'u' | b'U') {
         to.extend_from_slice(char::from_u32(value)?.encode_utf8(&mut [0; 4]).as_bytes());
     } else {

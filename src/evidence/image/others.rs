@@ -50,8 +50,19 @@ fn plan9(words: &[u32]) -> Image {
 /// Sections by number; nothing in it has an address, and Go leaves no build information there that can be found.
 fn wasm(content: &Content<'_>) -> anyhow::Result<Image> {
     let names = [
-        "custom", "type", "import", "function", "table", "memory", "global", "export", "start", "element", "code",
-        "data", "datacount",
+        "custom",
+        "type",
+        "import",
+        "function",
+        "table",
+        "memory",
+        "global",
+        "export",
+        "start",
+        "element",
+        "code",
+        "data",
+        "datacount",
     ];
     let mut image = Image { format: "wasm", sections: Vec::new(), mapped: Vec::new(), data: None };
     let mut at = WASM_MAGIC.len() as u64;

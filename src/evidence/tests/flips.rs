@@ -93,7 +93,10 @@ fn a_forger_who_makes_the_digest_fit_gains_nothing() {
 #[test]
 fn what_nobody_signs_may_be_anything_that_is_well_written() {
     let file = divergence().encode();
-    for (from, to) in [("2026-11-21T10:00:00Z\",\"spec", "1999-01-01T00:00:00Z\",\"spec"), ("1002]", "9]")] {
+    for (from, to) in [
+        ("2026-11-21T10:00:00Z\",\"spec", "1999-01-01T00:00:00Z\",\"spec"),
+        ("\"differing_bytes\":5", "\"differing_bytes\":9"),
+    ] {
         assert!(file.contains(from));
         assert_eq!(word(&reseal(file.replacen(from, to, 1).as_bytes())), "proven");
     }

@@ -62,7 +62,7 @@ fn what_is_no_difference_is_not_proven() {
 
 #[test]
 fn an_entry_needs_its_own_number_proof_and_head() {
-    let good = divergence();
+    let good = Bundle { comparison: None, ..divergence() };
     let with = |change: &dyn Fn(&mut Vec<Party>)| {
         let mut bundle = good.clone();
         change(&mut bundle.parties);
@@ -159,4 +159,19 @@ fn each_kind_has_its_own_parts() {
             refused(&with_entry, "no entries");
         }
     }
+}
+
+#[test]
+fn a_comparison_is_of_the_files_that_the_words_name() {
+    let good = divergence();
+    for numbers in [[1, 3], [2, 1], [1, 1]] {
+        refused(&Bundle { comparison: Some(comparison(numbers).to_json()), ..good.clone() }, "other files");
+    }
+    let turned = comparison([2, 1]).reversed();
+    let Judgement::Proven(statement) =
+        verify(Bundle { comparison: Some(turned.to_json()), ..good }.encode().as_bytes(), &[])
+    else {
+        panic!("proven with the files exchanged back");
+    };
+    assert_eq!((statement.comparison.as_deref(), statement.names.len()), (Some(&turned), 2));
 }
