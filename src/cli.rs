@@ -18,6 +18,7 @@ pub mod queue;
 pub mod serve;
 pub mod sum;
 pub mod toolchain;
+pub mod verify;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ pub struct Cli {
 enum Command {
     Serve(serve::ServeArgs),
     Get(get::GetArgs),
+    Verify(verify::Args),
     Check(check::CheckArgs),
     Peers(peers::Args),
     Divergences(divergences::Args),
@@ -89,6 +91,7 @@ impl Cli {
         match self.command {
             Command::Serve(args) => wait(serve::run(args)),
             Command::Get(args) => wait(get::run(args)),
+            Command::Verify(args) => wait(verify::run(args)),
             Command::Check(args) => check::run(&args),
             Command::Peers(args) => wait(peers::run(args)),
             Command::Divergences(args) => wait(divergences::run(args)),

@@ -27,9 +27,13 @@ use etcetera::BaseStrategy;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::model::{Record, SpecQuery, Sum};
+use url::Url;
+
+use crate::model::{Record, Spec, SpecQuery, Sum};
+use crate::tlog::VerifierKey;
 
 pub use self::ask::GetArgs;
+pub(super) use self::ask::parse_duration;
 use self::heads::Heads;
 use self::logs::LogServer;
 use self::prove::Proven;
@@ -42,7 +46,7 @@ const TIMEOUT_LIMIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Why nothing was installed. Each is told as one sentence, evidence below it.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error("{0}")]
     Usage(String),
     /// The log says that there is nothing to get.
@@ -57,7 +61,8 @@ enum Refusal {
 }
 
 impl Refusal {
-    fn exit(&self) -> Exit {
+    /// The status that it ends with.
+    pub(super) fn exit(&self) -> Exit {
         match self {
             Refusal::Usage(_) => Exit::Usage,
             Refusal::Tampering(_) => Exit::Divergence,
@@ -73,12 +78,47 @@ struct Places {
     heads: PathBuf,
 }
 
+impl Places {
+    fn find() -> anyhow::Result<Places> {
+        let base = etcetera::base_strategy::Xdg::new().context("no home directory")?;
+        let state = base.state_dir().context("no state directory")?;
+        Ok(Places { config: base.config_dir().join("sumpeer/get.toml"), heads: state.join("sumpeer/heads") })
+    }
+}
+
+/// Logs that are asked for records, for other commands.
+pub(super) struct Logs {
+    servers: Vec<LogServer>,
+    heads: Heads,
+    talk: Talk,
+    deadline: Instant,
+}
+
+impl Logs {
+    /// Those of the command line, else those of the user's list.
+    pub(super) fn choose(urls: &[Url], keys: &[VerifierKey], timeout: Duration) -> Result<Logs, Refusal> {
+        let places = Places::find()?;
+        let servers = logs::choose(urls, keys, &places.config)?;
+        let deadline = Instant::now() + timeout.min(TIMEOUT_LIMIT);
+        Ok(Logs { servers, heads: Heads::new(places.heads), talk: Talk::new(), deadline })
+    }
+
+    /// The record of a spec, which all of them have.
+    pub(super) async fn record(&self, spec: &Spec) -> Result<Record, Refusal> {
+        let wires = wires(&self.servers, self.deadline, &self.talk)?;
+        let query = [spec.clone().into()];
+        let proofs = prove_everywhere(&query, None, &self.servers, &wires, &self.heads, &self.talk).await?;
+        agree(None, &proofs)
+    }
+}
+
+fn wires<'t>(servers: &[LogServer], deadline: Instant, talk: &'t Talk) -> anyhow::Result<Vec<Wire<'t>>> {
+    servers.iter().map(|server| Wire::new(server.url.clone(), deadline, talk)).collect()
+}
+
 /// Runs the command. Errors are told on stderr here; an `Err` is none of the user's making.
 pub async fn run(args: GetArgs) -> anyhow::Result<Exit> {
-    let base = etcetera::base_strategy::Xdg::new().context("no home directory")?;
-    let state = base.state_dir().context("no state directory")?;
-    let places = Places { config: base.config_dir().join("sumpeer/get.toml"), heads: state.join("sumpeer/heads") };
-    let talk = Talk::new();
+    let (places, talk) = (Places::find()?, Talk::new());
     let got = tokio::select! {
         got = get(&args, &places, &talk) => got,
         // Returning drops the unfinished file; dying of the signal would leave it behind.
@@ -106,10 +146,9 @@ async fn get(args: &GetArgs, places: &Places, talk: &Talk) -> Result<Installed, 
     let deadline = Instant::now() + args.timeout.min(TIMEOUT_LIMIT);
     let servers = logs::choose(&args.url, &args.key, &places.config)?;
     let heads = Heads::new(places.heads.clone());
-    let wires = servers.iter().map(|server| Wire::new(server.url.clone(), deadline, talk));
-    let wires = wires.collect::<anyhow::Result<Vec<_>>>()?;
+    let wires = wires(&servers, deadline, talk)?;
 
-    let proofs = prove_everywhere(args, &servers, &wires, &heads, talk).await?;
+    let proofs = prove_everywhere(&ask::queries(args)?, args.sum, &servers, &wires, &heads, talk).await?;
     let record = agree(args.sum, &proofs)?;
     let file = install::destination(args.output.as_deref(), &record.spec)?;
     install::install(&wires, &record, &file, talk).await?;
@@ -127,23 +166,23 @@ async fn get(args: &GetArgs, places: &Places, talk: &Talk) -> Result<Installed, 
 
 /// A proof from every log that what was asked for is in it.
 async fn prove_everywhere(
-    args: &GetArgs,
+    queries: &[SpecQuery],
+    pinned: Option<Sum>,
     servers: &[LogServer],
     wires: &[Wire<'_>],
     heads: &Heads,
     talk: &Talk,
 ) -> Result<Vec<Proven>, Refusal> {
-    let queries = ask::queries(args)?;
     let prove = |at: usize, query: SpecQuery| async move {
         prove::prove(&wires[at], &servers[at].key, heads, &query, talk).await
     };
     // What says it exactly is asked for everywhere at once, so that all who have to build do so side by side.
     // Else the first log decides what the latest is, or where the module ends, and the others are asked for just that.
     let mut results = Vec::new();
-    let query = match &queries[..] {
+    let query = match queries {
         [query] if query.exact().is_some() => query.clone(),
         _ => {
-            let first = prove_first(&queries, prove).await?;
+            let first = prove_first(queries, prove).await?;
             let spec = first.record.spec.clone();
             results.push(Ok(first));
             spec.into()
@@ -166,7 +205,7 @@ async fn prove_everywhere(
         Some(missing) if proofs.is_empty() => Err(missing),
         Some(missing) => {
             // Those that did answer may already disagree.
-            agree(args.sum, &proofs)?;
+            agree(pinned, &proofs)?;
             Err(Refusal::Incomplete(format!("not every log has answered: {missing}")))
         }
     }

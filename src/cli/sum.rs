@@ -63,7 +63,8 @@ fn sum(file: &Path) -> io::Result<(u64, Sum)> {
     if file == Path::new("-") { read(io::stdin().lock()) } else { read(File::open(file)?) }
 }
 
-fn read(mut from: impl Read) -> io::Result<(u64, Sum)> {
+/// The size and sum of what is read.
+pub(super) fn read(mut from: impl Read) -> io::Result<(u64, Sum)> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     let mut size = 0;

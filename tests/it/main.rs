@@ -30,4 +30,5 @@ mod streams;
 mod tidy;
 mod tls;
 mod watching;
+mod verify;
 mod world;

@@ -94,7 +94,7 @@ pub(super) fn answers(query: &SpecQuery, record: &Record) -> bool {
     version && goversion && same
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
     Duration::try_from(duration).map_err(|_| "a time to wait is not negative".to_owned())
 }
