@@ -183,7 +183,8 @@ impl Binaries {
         }
     }
 
-    /// Evicts the least recently served binaries until the limit holds.
+    /// Evicts the least recently served binaries until the limit holds; those of open divergences only if all others
+    /// are gone.
     ///
     /// # Errors
     /// The store failed.
@@ -202,7 +203,7 @@ impl Binaries {
                     let mut excess = bytes.saturating_sub(limit);
                     let mut doomed = Vec::new();
                     if excess > 0 {
-                        for row in reader.present_binaries(EVICT_BATCH)? {
+                        for row in reader.evictable_binaries(EVICT_BATCH)? {
                             if excess == 0 {
                                 break;
                             }

@@ -38,7 +38,7 @@ use crate::model::Target;
 use crate::peer::{self, Transport};
 use crate::store::{LogId, Store};
 use crate::sumdb::{Database, SumDb};
-use crate::tally::{Mirror, Names, Tally, Voter};
+use crate::tally::{Comparer, Mirror, Names, Tally, Voter};
 use crate::tasks::Tasks;
 use crate::web::admin::Token;
 use crate::web::limits::{self, Limits};
@@ -129,6 +129,9 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     if let Some(reports) = reports {
         tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
     }
+    let names = Names { own: own.clone(), peers: peers.clone() };
+    let comparer = Comparer::new(store.clone(), binaries.clone(), names, transport.clone());
+    tasks.spawn("compare", comparer.run(tally.news(), stop.clone()));
     tasks.spawn("judge", tally.clone().judge_again(stop.clone()));
     following.spawn(&tally, &mut tasks, &stop);
     if let Some(renewal) = renewal {

@@ -10,6 +10,7 @@
 
 mod again;
 mod answer;
+mod compare;
 mod evidence;
 mod mirror;
 mod peers;
@@ -18,6 +19,7 @@ mod settle;
 mod tests;
 
 pub use answer::{Answer, PartyWord, State, View};
+pub use compare::Comparer;
 pub use evidence::{Names, NoEvidence, evidence};
 pub use mirror::{Copier, Mirror};
 pub use settle::{Found, Settled, Voter, settle, standings};

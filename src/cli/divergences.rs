@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use super::Exit;
 use super::admin::{Admin, NodeArgs, columns, plain, time};
+use super::evidence::tables;
+use crate::evidence::Comparison;
 
 /// Shows what a running node has found to differ, or settles it.
 ///
@@ -115,7 +117,20 @@ fn show(row: &Value) -> String {
         text.push('\n');
         text.push_str(&columns(&["PARTY", "SUM", "SIZE", "ENTRY", "WHEN (UTC)"], &rows));
     }
+    for pair in row["comparisons"].as_array().map_or(&[][..], Vec::as_slice) {
+        text.push_str(&compared(pair));
+    }
     text
+}
+
+/// How the binaries behind two sums differ.
+fn compared(pair: &Value) -> String {
+    let [one, other] = [plain(&pair["between"][0]), plain(&pair["between"][1])];
+    let head = format!("\nbinaries of {one} and {other}");
+    match Comparison::from_json(&pair["comparison"]) {
+        Ok(comparison) => format!("{head}: {}\n{}", comparison.summary(), tables(&comparison, [&one, &other])),
+        Err(_) => format!("{head} are not compared: {}\n", plain(&pair["missing"])),
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +144,7 @@ mod tests {
             "party": "beta", "first_seen": "2026-11-21T09:30:00Z", "last_seen": "2026-11-21T09:31:00Z",
             "words": [{"party": "beta", "source": "claims", "number": 3, "sum": "0abc", "size": 5,
                        "at": "2026-11-21T09:29:00Z"}],
+            "comparisons": [{"between": ["alpha", "beta"], "missing": "0abc is not at hand (beta: gone)"}],
         });
         let listed = "\
 ID  KIND        STATE  FIRST SEEN (UTC)     OPENED BY  OF
@@ -146,6 +162,8 @@ last seen   2026-11-21 09:31:00
 
 PARTY  SUM   SIZE  ENTRY     WHEN (UTC)
 beta   0abc  5     claims 3  2026-11-21 09:29:00
+
+binaries of alpha and beta are not compared: 0abc is not at hand (beta: gone)
 ";
         assert_eq!(show(&row), shown);
         assert_eq!(list(&[]), "nothing was found to differ\n");

@@ -40,6 +40,19 @@ impl Reader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Up to `limit` binaries on disk, in the order in which they go when there are too many: least recently served first,
+    /// and what open divergences are about only after all others.
+    pub fn evictable_binaries(&self, limit: usize) -> anyhow::Result<Vec<BinaryRow>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM binary WHERE state = 'present' ORDER BY sum IN (
+                 SELECT sum FROM divergence_word JOIN divergence ON divergence.id = divergence WHERE open = 1
+             ), served_at LIMIT ?1"
+        );
+        let mut query = self.conn.prepare_cached(&sql)?;
+        let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], parse)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// Bytes that the present binaries take on disk.
     pub fn binary_bytes(&self) -> anyhow::Result<u64> {
         let mut query =

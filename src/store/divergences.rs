@@ -200,7 +200,7 @@ impl Tx<'_> {
         Ok((id, true))
     }
 
-    /// Adds a word to a divergence, if it is not there yet.
+    /// Adds a word to a divergence, if it is not there yet. What it differs from is due to be compared with it.
     ///
     /// # Errors
     /// The database failed.
@@ -220,7 +220,7 @@ impl Tx<'_> {
                 said.sum.as_bytes(),
                 said.at
             ])?;
-        Ok(())
+        self.pair_up(divergence, &said.sum)
     }
 
     /// Settles an open divergence with the operator's note, and ends its alert. Returns whether there was one.
@@ -234,6 +234,7 @@ impl Tx<'_> {
             .execute(params![id, note])?;
         if resolved == 1 {
             self.end_divergence(id)?;
+            self.drop_due_comparisons(id)?;
         }
         Ok(resolved == 1)
     }

@@ -282,6 +282,24 @@ CREATE TABLE outbox (
     PRIMARY KEY (channel, event)
 ) STRICT, WITHOUT ROWID;
 ",
+    "
+-- How the binaries behind two words of a divergence differ.
+CREATE TABLE comparison (
+    divergence INTEGER NOT NULL REFERENCES divergence (id),
+    one        BLOB NOT NULL CHECK (length(one) = 20),     -- the smaller sum
+    other      BLOB NOT NULL CHECK (length(other) = 20 AND one < other),
+    text       TEXT,                    -- as in evidence; null while a binary is not at hand
+    missing    TEXT,                    -- what was missing at the last try
+    tries      INTEGER NOT NULL,
+    next_at    INTEGER NOT NULL,        -- Unix seconds
+    PRIMARY KEY (divergence, one, other)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX comparison_by_time ON comparison (next_at) WHERE text IS NULL;
+INSERT OR IGNORE INTO comparison (divergence, one, other, tries, next_at)
+    SELECT DISTINCT mine.divergence, mine.sum, theirs.sum, 0, 0 FROM divergence_word AS mine
+    JOIN divergence_word AS theirs ON theirs.divergence = mine.divergence AND mine.sum < theirs.sum
+    JOIN divergence ON divergence.id = mine.divergence WHERE divergence.open = 1;
+",
 ];
 
 /// Brings the tables up to date.

@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::settle::whole_seconds;
-use crate::evidence::{Bundle, Kind, Party, Source};
+use crate::evidence::{Bundle, Comparison, Kind, Party, Source};
 use crate::log::StoredTiles;
 use crate::model::Spec;
 use crate::peer::Peers;
-use crate::store::{DivergenceRow, LogId, PeerLogId, Reader, SaidRow, TreeId};
+use crate::store::{ComparisonRow, DivergenceRow, LogId, PeerLogId, Reader, SaidRow, TreeId};
 use crate::tlog::{SUMDB_ORIGIN, TreeSize, VerifierKey, inclusion_proof, open_head};
 
 /// Pairs of words that are tried. Each but the first is there because somebody goes by two names.
@@ -74,6 +74,7 @@ pub fn evidence(
     let spec = row.spec.as_deref().context("a divergence of words is of no spec")?;
     let spec: Spec = spec.parse().with_context(|| format!("the stored spec {spec} is malformed"))?;
 
+    let comparisons = reader.comparisons(row.id)?;
     let mut covered = Vec::new();
     let mut missing = Vec::new();
     // The newest words are the ones that the verdict rests on.
@@ -91,7 +92,8 @@ pub fn evidence(
         covered.iter().enumerate().flat_map(|(at, one)| covered[at + 1..].iter().map(move |other| (other, one)));
     for ((one, head), (other, its)) in pairs.filter(|((one, _), (other, _))| differ(one, other)).take(TRIES) {
         let parties = [head.party(reader, names, one)?, its.party(reader, names, other)?];
-        match Bundle::words(whole_seconds(made_at), spec.clone(), parties, None) {
+        let comparison = comparison(&comparisons, [one, other]);
+        match Bundle::words(whole_seconds(made_at), spec.clone(), parties, comparison.as_ref()) {
             Ok(bundle) => return Ok(bundle.encode()),
             // Two names with one key pair, for one, are neither one party nor two; others may have differed as well.
             Err(error) => refused = Some(format!("{error:#}")),
@@ -120,6 +122,16 @@ pub(super) fn mismatch_bundle(
     };
     let party = head.party(reader, names, said)?;
     Ok(Some(Bundle::mirror_mismatch(made_at, spec, party, received)?.encode()))
+}
+
+/// How the binaries behind two words differ, in their order, if that is known.
+fn comparison(rows: &[ComparisonRow], words: [&SaidRow; 2]) -> Option<Comparison> {
+    let wanted = words.map(|said| (said.size, said.sum));
+    rows.iter().find_map(|row| {
+        let value = serde_json::from_str(row.text.as_ref()?).ok()?;
+        let comparison = Comparison::from_json(&value).ok()?;
+        [comparison.clone(), comparison.reversed()].into_iter().find(|comparison| comparison.sums() == wanted)
+    })
 }
 
 /// The stored signed head of a party's log.

@@ -1,5 +1,6 @@
 //! What was found to differ, as JSON and as the file that proves it; [`pages`] has it for people.
 
+mod compared;
 pub(super) mod pages;
 
 use axum::body::Body;
@@ -45,9 +46,13 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Value, Error> {
     Ok(json!({"items": items, "next": next}))
 }
 
-/// One of them.
+/// One of them, with how its binaries differ.
 pub(super) async fn one(call: &Call<'_>, id: u64) -> Result<Value, Error> {
-    Ok(object(&find(call.state, id).await?, &names(call.state)))
+    let row = find(call.state, id).await?;
+    let mut object = object(&row, &names(call.state));
+    let pairs = compared::pairs(call.state, &row).await?;
+    object["comparisons"] = pairs.iter().map(compared::Pair::object).collect();
+    Ok(object)
 }
 
 fn object(row: &DivergenceRow, names: &Names) -> Value {

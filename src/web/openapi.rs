@@ -289,6 +289,16 @@ fn divergence() -> Value {
             "kept": {"type": "boolean", "description": "Whether the bytes are in the folder evidence, under their SHA-256."},
         }),
     );
+    let compared = object(
+        &["between"],
+        json!({
+            "between": {"type": "array", "items": string("Who named one of the two sums.")},
+            "comparison": {"type": "object", "description": "How the two binaries differ: class, binaries, \
+                first_difference, differing_bytes, sections, symbols, paths."},
+            "missing": string("Which binary is not at hand, and why."),
+            "next_at": time("When it is tried again."),
+        }),
+    );
     object(
         &["id", "kind", "state", "spec", "words", "first_seen", "last_seen"],
         json!({
@@ -300,6 +310,7 @@ fn divergence() -> Value {
             "vkey": string("Its verifier key."),
             "words": {"type": "array", "items": word(), "description": "Of each party the newest 20."},
             "received": received,
+            "comparisons": {"type": "array", "items": compared, "description": "How the binaries differ; only of one."},
             "first_seen": time("When it was found."),
             "last_seen": time("When it was last seen again."),
             "note": string("How the operator settled it."),

@@ -5,6 +5,7 @@
 mod alerts;
 mod api;
 mod builds;
+mod compared;
 mod federation;
 mod heard;
 mod logs;

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::Response;
 use serde_json::Value;
 
+use super::compared::{self, Shown};
 use super::{bundle, file_name, find, names, received};
 use crate::store::{DivergenceRow, LogId, SaidRow};
 use crate::tally::Names;
@@ -94,6 +95,8 @@ struct Page {
     words: Vec<Said>,
     /// What came instead, for the kind that is about that: names and values.
     received: Vec<(&'static str, String)>,
+    /// How the binaries differ.
+    compared: Vec<Shown>,
     advice: Advice,
     settle: String,
     /// Why there is no evidence yet; empty if there is.
@@ -122,6 +125,7 @@ pub(in crate::web) async fn page(call: &Call<'_>, id: u64) -> Result<Response<Bo
         Ok(_) => String::new(),
         Err(why) => sentence(&why.to_string()),
     };
+    let compared = compared::pairs(state, &row).await?.iter().map(compared::Pair::shown).collect();
     let party = row.party.as_deref().map(|vkey| names.of(vkey)).unwrap_or_default();
     let file = file_name(row.id);
     let page = Page {
@@ -129,6 +133,7 @@ pub(in crate::web) async fn page(call: &Call<'_>, id: u64) -> Result<Response<Bo
         id: row.id,
         words: row.words.iter().map(|said| Said::of(state, row.spec.as_deref(), said, &names)).collect(),
         received: received(&row).map(|came| served(&came)).unwrap_or_default(),
+        compared,
         advice: Advice::of(&row.kind),
         settle: settle_command(&row, &party),
         verify: verify_command(call, &row, &file),

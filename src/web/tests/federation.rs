@@ -42,7 +42,9 @@ async fn evidence_of_a_divergence_proves_itself() {
     let words = item["words"].as_array().unwrap();
     let parties: Vec<&str> = words.iter().map(|word| word["party"].as_str().unwrap()).collect();
     assert_eq!(parties, ["test.example", "beta"]);
-    assert_eq!(world.get("/api/v1/divergences/1").await.json(), *item);
+    let mut one = world.get("/api/v1/divergences/1").await.json();
+    one.as_object_mut().unwrap().shift_remove("comparisons").expect("only of one");
+    assert_eq!(one, *item);
 
     let answer = world.get("/api/v1/divergences/1/evidence").await;
     assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "application/json"));
