@@ -125,7 +125,8 @@ impl Image {
         for section in file.sections() {
             ensure!(image.sections.len() < SECTIONS_LIMIT, "it has more than {SECTIONS_LIMIT} sections");
             let mut name = plain(section.name_bytes().unwrap_or_default());
-            let (offset, stored) = section.file_range().unwrap_or_default();
+            // The start of a file is its header: what claims to be there, as zeroed data in XCOFF, has no bytes.
+            let (offset, stored) = section.file_range().filter(|(offset, _)| *offset > 0).unwrap_or_default();
             let (address, size) = (section.address(), section.size());
             if name == ".go.buildinfo" || name == "__go_buildinfo" {
                 named.get_or_insert((address, size));

@@ -29,6 +29,6 @@ mod stop;
 mod streams;
 mod tidy;
 mod tls;
-mod watching;
 mod verify;
+mod watching;
 mod world;

@@ -4,7 +4,8 @@
 //!
 //! 1. Does build information differ in more than `-trimpath`? → `build-info`
 //! 2. Is all that is loaded the same but for the build id? → `build-id-only`
-//! 3. Is all that is loaded the same, and one file longer? → `size`; so too if one file is the start of the other
+//! 3. Is one file longer, and all that is loaded the same, or the shorter one its beginning? → `size`; so too if one
+//!    lacks parts for debuggers, code is the same, and data has kept its sizes: PE files move what follows such parts
 //! 4. Do the same source files have other folders? → `paths`
 //! 5. Does build information differ at all? → `build-info`
 //! 6. Does code differ? → `code`
@@ -60,7 +61,7 @@ impl Class {
     pub fn meaning(self) -> &'static str {
         match self {
             Class::Size => {
-                "The parts that run are the same. One file has symbols or debug information that the other lacks, or it \
+                "The instructions that run are the same. One file has symbols or debug information that the other lacks, or it \
                  was cut, or something was added to its end."
             }
             Class::BuildInfo => {
@@ -124,12 +125,17 @@ pub(super) fn decide(binaries: &[Binary; 2], whole: &Difference, sections: &[Par
     };
     let loaded = differs(Role::Code) || differs(Role::Data);
     let longer = binaries[0].size != binaries[1].size;
+    let stripped = || {
+        let lacks = |part: &Part| part.role == Role::Debug.as_str() && part.sizes.contains(&None);
+        let kept = |part: &Part| part.role != Role::Data.as_str() || part.sizes[0] == part.sizes[1];
+        !differs(Role::Code) && sections.iter().any(lacks) && sections.iter().all(kept)
+    };
     let inputs = inputs(binaries);
     if inputs == Inputs::Differ {
         Class::BuildInfo
     } else if !loaded && differs(Role::BuildId) {
         Class::BuildIdOnly
-    } else if longer && (!loaded || whole.bytes == 0) {
+    } else if longer && (!loaded || whole.bytes == 0 || stripped()) {
         Class::Size
     } else if paths.is_some_and(|found| found.same_files) {
         Class::Paths
