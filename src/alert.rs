@@ -11,7 +11,10 @@
 //! that was told just before this node died can know it. One channel's outage holds up no other; within a channel no
 //! event overtakes an earlier one about the same spec or party.
 //!
-//! Out of scope: what is worth an alert (whoever raises it), and the sentences of divergences' pages (`crate::web`).
+//! Beside the channels there are the feed, which is read from the alerts themselves; a heartbeat, for when nothing can be
+//! told any more; and the watch over the disk, the one condition of this machine.
+//!
+//! Out of scope: what else is worth an alert (whoever raises it).
 //!
 //! # Adding a channel
 //! A file here with a type that has a name and sends what it is told, a variant of [`Channel`], an arm in each of its
@@ -20,12 +23,22 @@
 //! that is told nothing old. Sending ends by itself: it has a time limit of its own. Waiting, repeating, keeping order and
 //! counting are done by [`outbox`] for all of them.
 
+mod advice;
+mod disk;
+mod email;
+mod feed;
+mod heartbeat;
 mod hooks;
 mod journal;
 mod message;
 mod outbox;
 mod webhook;
 
+pub use advice::Advice;
+pub use disk::Disk;
+pub use email::{Email, MailServer};
+pub use feed::{ENTRIES, KINDS, feed};
+pub use heartbeat::Heartbeat;
 pub use hooks::{HookLimits, Hooks};
 pub use journal::Journal;
 pub use message::{Author, Evidence, Message, Word};
@@ -33,6 +46,7 @@ pub use outbox::{Office, Pace};
 pub use webhook::{Secret, Webhook, WebhookLimits};
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +64,8 @@ pub enum Channel {
     Webhook(Webhook),
     /// Programs of the operator.
     Hooks(Hooks),
+    /// The mailbox of one person.
+    Email(Email),
 }
 
 impl Channel {
@@ -59,6 +75,7 @@ impl Channel {
             Channel::Journal(_) => Journal::NAME,
             Channel::Webhook(webhook) => webhook.name(),
             Channel::Hooks(_) => Hooks::NAME,
+            Channel::Email(email) => email.name(),
         }
     }
 
@@ -67,6 +84,15 @@ impl Channel {
         match self {
             Channel::Journal(_) => Journal::BATCH,
             Channel::Webhook(_) | Channel::Hooks(_) => 1,
+            Channel::Email(email) => email.batch(),
+        }
+    }
+
+    /// How long it is told nothing, of its own accord.
+    fn rest(&self) -> Option<Duration> {
+        match self {
+            Channel::Journal(_) | Channel::Webhook(_) | Channel::Hooks(_) => None,
+            Channel::Email(email) => email.rest(),
         }
     }
 
@@ -93,6 +119,7 @@ impl Channel {
                 }
                 Ok(())
             }
+            Channel::Email(email) => email.send(told).await,
         }
     }
 }

@@ -82,6 +82,8 @@ pub struct Parts {
     pub modules: ModuleCache,
     pub binaries: Binaries,
     pub metrics: Metrics,
+    /// Rung whenever a build begins.
+    pub begun: Arc<Notify>,
 }
 
 /// A handle to the builder. Cloning gives another handle.
@@ -97,6 +99,8 @@ struct Inner {
     queue: Mutex<Queue<Waiters>>,
     /// Rung when there may be something to take.
     bell: Notify,
+    /// Rung when something was taken.
+    begun: Arc<Notify>,
     tries: Mutex<Tries>,
 }
 
@@ -171,6 +175,7 @@ impl Builder {
             max_builds: settings.max_builds.get(),
             queue: Mutex::new(Queue::new(QUEUE)),
             bell: Notify::new(),
+            begun: parts.begun,
             tries: Mutex::default(),
         });
         let (reports, receiver) = mpsc::channel(REPORTS);
@@ -305,6 +310,7 @@ impl Inner {
     ) -> Option<Home> {
         let begin = Instant::now();
         let progress = self.queue().find(&spec)?.progress.clone();
+        self.begun.notify_one();
         // Whatever happens, those who wait are told.
         let finished = Finished { build: Some((Arc::clone(&self), spec.clone())) };
         let made = self.workshop.build(&spec, &Reporter::new(progress), &stop).await;

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use differences::Differences;
 pub use goenv::{DEFAULT_SUMDB, GoSumDb, default_name, goproxy, goproxy_if_named, gosumdb};
-pub use tables::{Acme, Alerts, Audit, BuildLimits, Email, Limits, Peer, PeerKind, Tls, Webhook};
+pub use tables::{Acme, Alerts, Audit, BuildLimits, Email, Heartbeat, Limits, Peer, PeerKind, Tls, Webhook};
 pub use units::{Period, Size};
 
 use crate::model::{GoRange, GoVersion, ModulePath};

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::alert;
+use crate::alert::{self, Disk, Heartbeat};
 use crate::binaries::Binaries;
 use crate::builder::sandbox::Choice;
 use crate::builder::toolchain::Toolchains;
@@ -48,6 +48,11 @@ use crate::web::{self, server};
 
 /// Bytes of module files to keep: enough for the dependencies of some hundred programs.
 const MODULE_CACHE_BYTES: u64 = 10 << 30;
+/// What a build takes on the disk, in programs of the largest size that is allowed: what the compiler leaves, the program
+/// that is linked from it, and its compressed copy.
+const BINARIES_A_BUILD: u64 = 3;
+/// Bytes of the disk that a node needs which only fetches: a large program, and what the database grows by.
+const DOWNLOAD_BYTES: u64 = 512 << 20;
 /// Connections to the admin listener: one operator, and what collects the metrics.
 const ADMIN_CONNECTIONS: usize = 64;
 
@@ -102,7 +107,11 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     channels.spawn(&office, &mut tasks, &stop);
     let mut voters = std::mem::take(&mut following.voters);
     let (mut built, mut mirror) = (None, None);
+    // Rung when a build begins: it is what takes room.
+    let begun = Arc::new(Notify::new());
+    let mut room = DOWNLOAD_BYTES;
     if config.mode == Mode::Build {
+        room = config.build_limits.binary.bytes().saturating_mul(BINARIES_A_BUILD);
         // What the node checks against is what builds check against, wherever it was set.
         let gosumdb = Some(gosumdb.to_string()).filter(|name| name != config::DEFAULT_SUMDB);
         let parts = builder::Parts {
@@ -110,6 +119,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
             modules: modules.clone(),
             binaries: binaries.clone(),
             metrics: metrics.clone(),
+            begun: begun.clone(),
         };
         let (builder, build, reports) = Builder::new(build_settings(&config, gosumdb)?, parts, stop.clone()).await?;
         tasks.spawn("builder", build);
@@ -140,6 +150,16 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     tasks.spawn("binaries", binaries.clone().sweep(stop.clone()));
     let limits = Limits::new(request_limits(&config));
     tasks.spawn("limits", limits.clone().forget(stop.clone()));
+    tasks.spawn("disk", Disk::new(data.clone(), room, begun, store.clone()).run(stop.clone()));
+    if let Some(heartbeat) = config.alerts.as_ref().and_then(|alerts| alerts.heartbeat.as_ref()) {
+        let url = heartbeat.url.clone().context("alerts.heartbeat: url is missing")?;
+        let well = tally.clone();
+        let well = move || {
+            let tally = well.clone();
+            async move { tally.well().await }
+        };
+        tasks.spawn("heartbeat", Heartbeat::new(url, heartbeat.every.duration())?.run(well, stop.clone()));
+    }
     tasks.spawn("store", watch_store(store.clone(), stop.clone()));
     for log in [(accepted.clone(), LogId::Accepted), (claims.clone(), LogId::Claims)] {
         tasks.spawn("log-size", count(log.0, log.1, metrics.clone(), stop.clone()));

@@ -9,7 +9,8 @@
 //!
 //! Two floors. Below, the clients: they compare no head with another, hash no entry, keep no cursor and never try again;
 //! they say what one answer is, or which [`Fault`] it has. Above, the [`Follower`]: it remembers, compares, comes back,
-//! and lets out only what is [`Proven`]. The [`Circle`] is where followers of one node tell each other what they saw.
+//! and lets out only what is [`Proven`]. The [`Circle`] is where followers of one node tell each other what they saw, and
+//! the [`Vigil`] tells the operator who has fallen silent.
 //! Out of scope: what words mean together ([`crate::quorum`]), and storing them ([`crate::tally`]).
 //!
 //! Invariants: a [`SignedHead`] was signed by the peer's key; every answer has a limit of bytes and of time, counted
@@ -27,7 +28,9 @@ mod frames;
 mod mirror;
 mod proven;
 mod ring;
+mod silence;
 mod transport;
+mod vigil;
 mod want;
 
 #[cfg(test)]
@@ -44,4 +47,5 @@ pub use mirror::{BinaryClient, Mismatch, NotFetched};
 pub use proven::{Entry, Peer, Peers, Program, Proven, Said, State, Status};
 pub use ring::{Waits, ring};
 pub use transport::{Answer, Ask, Http, Transport};
+pub use vigil::Vigil;
 pub use want::Asker;

@@ -19,6 +19,7 @@ mod commands;
 mod divergences;
 mod error;
 mod events;
+mod feed;
 mod files;
 pub mod limits;
 mod openapi;
@@ -271,6 +272,7 @@ async fn answer(state: &State, head: &Head, body: Body) -> Result<Response<Body>
         Route::Api(api) => Box::pin(api::serve(&call, api)).await,
         Route::Divergences => Box::pin(divergences::pages::list(&call)).await,
         Route::Divergence(id) => Box::pin(divergences::pages::page(&call, id)).await,
+        Route::Feed => Box::pin(feed::serve(&call)).await,
         Route::Badge(query) => Box::pin(badge::serve(&call, &query)).await,
         Route::Package(query) => Box::pin(packages::serve(&call, query)).await,
         Route::Build(query, step) => Box::pin(builds::serve(&call, query, step)).await,
@@ -333,8 +335,13 @@ fn html(page: &impl askama::Template) -> Response<Body> {
     response
 }
 
-/// Something that never changes: with a strong entity tag, and 304 for who has it.
+/// Something that never changes.
 fn immutable(request: &HeaderMap, content_type: &'static str, body: Vec<u8>) -> Response<Body> {
+    tagged(request, content_type, body, IMMUTABLE)
+}
+
+/// With a strong entity tag, and 304 for who has it already.
+fn tagged(request: &HeaderMap, content_type: &'static str, body: Vec<u8>, cache: &'static str) -> Response<Body> {
     let etag = etag(&body);
     let known = request.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let mut response = if range::matches(known, &etag) {
@@ -347,7 +354,7 @@ fn immutable(request: &HeaderMap, content_type: &'static str, body: Vec<u8>) -> 
         response
     };
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
     headers.insert(ETAG, header(&etag));
     response
 }

@@ -116,13 +116,22 @@ impl Message {
         let note = divergence.as_ref().and_then(|row| row.note.as_deref());
         let summary = match (open, note) {
             (true, _) => summary,
+            (false, _) if row.kind == AlertKind::PeerSilent => {
+                let who = party.as_deref().map_or("Peers answer".to_owned(), |party| format!("{party} answers"));
+                format!("{who} again. Told before: {summary}")
+            }
             (false, None) => format!("Over: {summary}"),
             (false, Some(note)) => format!("Settled ({note}): {summary}"),
+        };
+        let kind = match (row.kind, open) {
+            // The end of a silence is what people wait for, so it has a name.
+            (AlertKind::PeerSilent, false) => AlertKind::PeerBack,
+            (kind, _) => kind,
         };
         let time = |at| Timestamp::from_second(at).context("a stored time is out of range");
         Ok(Message {
             id: row.id.0.to_string(),
-            kind: row.kind.to_string(),
+            kind: kind.to_string(),
             state: state(open),
             spec: row.spec.clone(),
             party,
@@ -223,9 +232,11 @@ fn summarize(kind: AlertKind, spec: Option<&str>, party: Option<&str>, words: &[
             Some(why) => format!("This node signs nothing any more: {}.", why.trim_end_matches('.')),
             None => "This node signs nothing any more: its own log is in doubt.".to_owned(),
         },
-        AlertKind::PeerSilent | AlertKind::PeerBack | AlertKind::CannotBuildHere | AlertKind::Disk => {
-            format!("{kind}: {party}, {spec}.")
-        }
+        AlertKind::PeerSilent
+        | AlertKind::PeerBack
+        | AlertKind::CannotBuildHere
+        | AlertKind::Disk
+        | AlertKind::Ring => format!("{kind}: {party}, {spec}."),
     }
 }
 

@@ -75,6 +75,12 @@ pub(super) async fn run(channel: &Channel, office: &Office, stop: &CancellationT
     let mut news = office.store.told();
     let mut queue = Queue::new(channel.name(), &office.metrics);
     loop {
+        if let Some(wait) = channel.rest() {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
         // Before the outbox is read: what comes meanwhile wakes at once.
         news.mark_unchanged();
         let wait = match queue.next(office, channel.batch()).await? {

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Acme, Config, Email, Mode, Peer, Period, Size, Tls};
+use lettre::message::Mailbox;
+
+use super::{Acme, Config, Email, Heartbeat, Mode, Peer, Period, Size, Tls};
+use crate::alert::MailServer;
 use crate::tlog::VerifierKey;
 
 /// The smallest memory that the Go linker gets by with.
@@ -71,10 +74,6 @@ impl Config {
     /// What is set and this version of the program cannot do yet, a sentence each.
     pub fn not_yet(&self) -> Vec<String> {
         let set = [
-            (
-                self.alerts.as_ref().is_some_and(|alerts| alerts.email.is_some()),
-                "[alerts.email]: this version sends no mail yet",
-            ),
             (self.audit.is_some(), "[audit]: this version audits no peers yet"),
             (!self.watch.is_empty(), "watch: this version watches no modules yet"),
         ];
@@ -144,10 +143,20 @@ impl Config {
                 Some(_) => {}
             }
         }
-        if let Some(Email { server, from, to, .. }) = &alerts.email {
-            let missing = [("server", server.is_none()), ("from", from.is_none()), ("to", to.is_empty())];
-            let missing = missing.iter().filter(|(_, missing)| *missing);
-            errors.extend(missing.map(|(name, _)| format!("alerts.email: {name} is missing")));
+        if let Some(Heartbeat { url, every }) = &alerts.heartbeat {
+            match url {
+                None => errors.push("alerts.heartbeat: url is missing".to_owned()),
+                Some(url) if !is_http(url) => {
+                    errors.push(format!("alerts.heartbeat: {url} is not an address of http or https"));
+                }
+                Some(_) => {}
+            }
+            if every.is_zero() {
+                errors.push("alerts.heartbeat: every must not be zero".to_owned());
+            }
+        }
+        if let Some(email) = &alerts.email {
+            errors.extend(check_email(email));
         }
     }
 
@@ -199,4 +208,33 @@ impl Config {
 
 fn is_http(url: &url::Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.has_host()
+}
+
+fn check_email(email: &Email) -> Vec<String> {
+    let Email { server, password_file, ca_file: _, from, to } = email;
+    let mut errors = Vec::new();
+    let missing = [("server", server.is_none()), ("from", from.is_none()), ("to", to.is_empty())];
+    let missing = missing.iter().filter(|(_, missing)| *missing);
+    errors.extend(missing.map(|(name, _)| format!("alerts.email: {name} is missing")));
+    match server.as_ref().map(MailServer::from_url) {
+        Some(Err(why)) => errors.push(format!("alerts.email.server: {why}")),
+        Some(Ok(server)) if server.wants_password() != password_file.is_some() => errors
+            .push("alerts.email: a user name in server and password-file belong together; set both or none".to_owned()),
+        _ => {}
+    }
+    let mut known = HashSet::new();
+    for (name, text) in from.iter().map(|text| ("from", text)).chain(to.iter().map(|text| ("to", text))) {
+        match text.parse::<Mailbox>() {
+            Err(_) => errors.push(format!("alerts.email.{name}: {text:?} is no mail address")),
+            // Not every server on the way takes others.
+            Ok(mailbox) if !mailbox.email.to_string().is_ascii() => {
+                errors.push(format!("alerts.email.{name}: the address in {text:?} is not ASCII"));
+            }
+            Ok(mailbox) if name == "to" && !known.insert(mailbox.email.to_string()) => {
+                errors.push(format!("alerts.email.to: {text:?} is there twice"));
+            }
+            Ok(_) => {}
+        }
+    }
+    errors
 }

@@ -112,6 +112,8 @@ pub struct Alerts {
     pub webhook: Vec<Webhook>,
     /// People who are sent each alert.
     pub email: Option<Email>,
+    /// An address that is asked while all is well.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 impl Default for Alerts {
@@ -123,6 +125,7 @@ impl Default for Alerts {
             longest_retry: Period::from_mins(5),
             webhook: Vec::new(),
             email: None,
+            heartbeat: None,
         }
     }
 }
@@ -147,10 +150,29 @@ pub struct Email {
     pub server: Option<Url>,
     /// A file with the password.
     pub password_file: Option<PathBuf>,
+    /// A file with certificates, as PEM, of authorities that are trusted besides the usual ones.
+    pub ca_file: Option<PathBuf>,
     /// The sender.
     pub from: Option<String>,
     /// The receivers.
     pub to: Vec<String>,
+}
+
+/// `[alerts.heartbeat]`: an address that somebody watches, and that is asked every now and then while all is well.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Heartbeat {
+    /// The address. Needed.
+    #[serde(with = "optional_text")]
+    pub url: Option<Url>,
+    /// How often.
+    pub every: Period,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Heartbeat {
+        Heartbeat { url: None, every: Period::from_mins(5) }
+    }
 }
 
 /// `[audit]`: what to rebuild of peers that do not vote.

@@ -30,11 +30,13 @@ pub enum AlertKind {
     OwnLog,
     /// There is less room on the disk than a build needs.
     Disk,
+    /// Nodes wait for each other's accepted logs in a ring.
+    Ring,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [AlertKind; 11] = [
+    pub const ALL: [AlertKind; 12] = [
         AlertKind::Divergence,
         AlertKind::Contradiction,
         AlertKind::Fork,
@@ -46,6 +48,7 @@ impl AlertKind {
         AlertKind::CannotBuildHere,
         AlertKind::OwnLog,
         AlertKind::Disk,
+        AlertKind::Ring,
     ];
 
     /// The kind as texts name it.
@@ -62,6 +65,7 @@ impl AlertKind {
             AlertKind::CannotBuildHere => "cannot-build-here",
             AlertKind::OwnLog => "own-log",
             AlertKind::Disk => "disk",
+            AlertKind::Ring => "ring",
         }
     }
 }

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 
 use super::key::read_key;
 use crate::alert::{
-    Author, Channel, Channels, Evidence, HookLimits, Hooks, Journal, Pace, Secret, Webhook, WebhookLimits,
+    Author, Channel, Channels, Email, Evidence, HookLimits, Hooks, Journal, MailServer, Pace, Secret, Webhook,
+    WebhookLimits,
 };
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::peer::Peers;
 use crate::store::Store;
 use crate::tally::{Names, NoEvidence, evidence};
@@ -52,7 +53,22 @@ pub(super) fn make(
         }
         list.push(Channel::Hooks(hooks));
     }
+    if let Some(email) = alerts.email {
+        list.extend(mailboxes(&email, name).context("alerts.email")?.into_iter().map(Channel::Email));
+    }
     Ok(Channels::new(list, name, base))
+}
+
+/// A channel for each receiver of mail about the node of this name.
+fn mailboxes(email: &config::Email, name: &str) -> anyhow::Result<Vec<Email>> {
+    let server =
+        MailServer::from_url(email.server.as_ref().context("server is missing")?).map_err(anyhow::Error::msg)?;
+    let from = email.from.as_ref().context("from is missing")?.parse().context("from is no mail address")?;
+    let mailbox = |to: &String| {
+        let to = to.parse().with_context(|| format!("{to:?} is no mail address"))?;
+        Email::new(name, server.clone(), email.password_file.clone(), email.ca_file.clone(), &from, &to)
+    };
+    email.to.iter().map(mailbox).collect()
 }
 
 /// What messages of the node with this key are made from, which listens at `bound`.

@@ -1,4 +1,5 @@
-//! The tasks around each peer: a follower that proves, the tally that listens to it, and an asker if it votes.
+//! The tasks around each peer: a follower that proves, the tally that listens to it, an asker if it votes; and the
+//! watch over all of them.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, PeerKind};
 use crate::metrics::Metrics;
 use crate::model::Spec;
-use crate::peer::{Asker, Circle, Follower, Pace, Peer, Peers, Program, Proven, Transport};
+use crate::peer::{Asker, Circle, Follower, Pace, Peer, Peers, Program, Proven, Transport, Vigil};
 use crate::store::Store;
 use crate::tally::{Tally, Voter};
 use crate::tasks::Tasks;
@@ -33,6 +34,8 @@ pub struct Following {
     followers: Vec<(Peer, Follower, mpsc::Receiver<Proven>)>,
     askers: Vec<(Asker, mpsc::Receiver<Spec>)>,
     circle: Arc<Circle>,
+    store: Store,
+    pace: Pace,
 }
 
 impl Following {
@@ -54,6 +57,8 @@ impl Following {
             followers: Vec::new(),
             askers: Vec::new(),
             circle: circle.clone(),
+            store: store.clone(),
+            pace: pace.clone(),
         };
         let mut shown = Vec::new();
         for peer in peers {
@@ -85,6 +90,7 @@ impl Following {
         for (asker, wants) in self.askers {
             tasks.spawn("want", asker.run(wants, stop.clone()));
         }
+        tasks.spawn("vigil", Vigil::new(self.peers, self.store, &self.pace).run(stop.clone()));
         tasks.spawn("own-log", doubt(self.circle, tally.clone(), self.own, stop.clone()));
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 use url::Url;
 
 use super::{Circle, SignedHead};
@@ -125,6 +126,8 @@ pub struct Status {
     pub verified: u64,
     /// Since when it is followed without a break, in Unix seconds.
     pub connected_since: Option<i64>,
+    /// When it last answered with a head that its key signed, or with entries that were proven.
+    pub contact: Option<Instant>,
     /// Gaps and repeats in its streams.
     pub gaps: u64,
     /// Entries that are neither claims nor records.
@@ -158,6 +161,11 @@ impl Peers {
     /// Each peer with its status as of now, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = (&Peer, Status)> {
         self.followed.iter().map(|(peer, status)| (peer, status.borrow().clone()))
+    }
+
+    /// Each peer with its status as it changes.
+    pub(super) fn followed(&self) -> impl Iterator<Item = (&Peer, watch::Receiver<Status>)> {
+        self.followed.iter().map(|(peer, status)| (peer, status.clone()))
     }
 
     /// The log that the words of the peer with this verifier key are taken from, once that is known.

@@ -99,6 +99,28 @@ impl Reader<'_> {
         rows.map(|row| row?).collect()
     }
 
+    /// The open alerts of a kind, in the order in which they were raised. Of kinds that are about specs there can be many.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn open_alerts(&self, kind: AlertKind) -> anyhow::Result<Vec<AlertRow>> {
+        let mut query = self.conn.prepare_cached(&format!("{ROWS} WHERE open = 1 AND kind = ?1 ORDER BY alert.id"))?;
+        let rows = query.query_map([kind.as_str()], |row| Ok(parse(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
+    /// Up to `limit` alerts of some kinds, those raised last first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn newest_alerts_of(&self, kinds: &[AlertKind], limit: usize) -> anyhow::Result<Vec<AlertRow>> {
+        let kinds: Vec<String> = kinds.iter().map(|kind| format!("'{kind}'")).collect();
+        let sql = format!("{ROWS} WHERE kind IN ({}) ORDER BY alert.id DESC LIMIT ?1", kinds.join(", "));
+        let mut query = self.conn.prepare_cached(&sql)?;
+        let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok(parse(row)))?;
+        rows.map(|row| row?).collect()
+    }
+
     /// How many alerts are open.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! What changes the standing of words that were judged: other voters, the operator's decisions, doubt in ourselves.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -9,6 +11,9 @@ use crate::store::{Tx, Unsettled};
 
 /// Specs judged anew in one transaction.
 const BATCH: u32 = 500;
+
+/// How long the database may take to answer while all is well.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// The row that says that this node's own log is in doubt.
 const OWN_LOG: &str = "own-log";
@@ -91,6 +96,26 @@ impl Tally {
             self.inner.frozen.send_replace(row.evidence);
         }
         Ok(())
+    }
+
+    /// Whether this node can do its work: it may sign, the database takes what is written and gives it back.
+    ///
+    /// # Errors
+    /// Why it cannot, in a sentence.
+    pub async fn well(&self) -> Result<(), String> {
+        if let Some(why) = self.frozen() {
+            return Err(why);
+        }
+        let store = &self.inner.store;
+        let answers = async {
+            store.write(|_| Ok(())).await?;
+            store.read(|reader| reader.newest_records(1).map(drop)).await
+        };
+        match tokio::time::timeout(ANSWER, answers).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("{error:#}")),
+            Err(_) => Err("the database does not answer".to_owned()),
+        }
     }
 
     /// Why nothing may be signed any more, if that is so.

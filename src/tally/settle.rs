@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::log;
-use crate::model::{Claim, Spec};
+use crate::model::{AlertKind, Claim, Spec};
 use crate::quorum::{self, Standing, Verdict, Word};
-use crate::store::{BinaryRow, LogId, RecordRow, SaidRow, SpecId, Tx, WordRow};
+use crate::store::{BinaryRow, LogId, NewAlert, RecordRow, SaidRow, SpecId, Tx, WordRow};
 
 /// A party whose word is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +130,9 @@ pub(super) fn take_word(
     if is_new && let Some(said) = said(row) {
         compare(tx, id, &said, &words, record.as_ref(), court)?;
     }
+    if is_new {
+        tell_whether_built(tx, id, spec, &words, row, record.is_some(), court)?;
+    }
     match record {
         Some(record) => Ok(beside(&record, &row.word)),
         None => judge(tx, id, spec, &words, court),
@@ -145,7 +148,14 @@ pub(super) fn judge(
     court: &Court<'_>,
 ) -> anyhow::Result<Settled> {
     Ok(match quorum::judge(spec, &standings(words, court.voters, court.quarantined)) {
-        Verdict::Accepted(accepted) => Settled::Accepted(log::append_record(tx, id, accepted)?),
+        Verdict::Accepted(accepted) => {
+            let number = log::append_record(tx, id, accepted)?;
+            if words.iter().any(|word| matches!(word.word, Word::CannotBuild(_))) {
+                // Whoever could not build it has no vote any more, and it may have been this node.
+                tx.end_alert(AlertKind::CannotBuildHere, None, Some(id))?;
+            }
+            Settled::Accepted(number)
+        }
         Verdict::Waiting(names) => Settled::Waiting(names),
         Verdict::Disputed => Settled::Disputed,
         Verdict::CannotBuild => Settled::CannotBuild,
@@ -191,6 +201,51 @@ fn compare(
         diverge(tx, "divergence", id, &new.vkey, &all)?;
     }
     Ok(())
+}
+
+/// Raises that this node cannot build what another party has built, or ends it. `row` is the word that is new.
+fn tell_whether_built(
+    tx: &mut Tx<'_>,
+    id: SpecId,
+    spec: &Spec,
+    words: &[WordRow],
+    row: &WordRow,
+    recorded: bool,
+    court: &Court<'_>,
+) -> anyhow::Result<()> {
+    let Some(own) = court.voters.iter().find(|voter| voter.own) else {
+        return Ok(());
+    };
+    let Some(mine) = words.iter().find(|word| word.vkey == own.vkey) else {
+        return Ok(());
+    };
+    let builders: Vec<&WordRow> = words.iter().filter(|word| matches!(word.word, Word::Sum { .. })).collect();
+    match (&mine.word, builders.as_slice()) {
+        (Word::CannotBuild(class), [_, ..]) if !recorded => {
+            let names: Vec<&str> = builders.iter().map(|word| shown_name(&word.vkey, court)).collect();
+            let summary =
+                format!("This node cannot build {spec} ({class}), of which {} named a sum.", names.join(", "));
+            let alert = NewAlert {
+                kind: AlertKind::CannotBuildHere,
+                spec: Some(id),
+                party: None,
+                summary: &summary,
+                divergence: None,
+            };
+            tx.raise(&alert).map(drop)
+        }
+        // A sum of somebody else ends nothing.
+        _ if row.vkey == own.vkey || matches!(row.word, Word::CannotBuild(_)) => {
+            tx.end_alert(AlertKind::CannotBuildHere, None, Some(id)).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the operator calls a voter; of others the name of the key.
+fn shown_name<'a>(vkey: &'a str, court: &Court<'a>) -> &'a str {
+    let voter = court.voters.iter().find(|voter| voter.vkey == vkey);
+    voter.map_or(vkey.split('+').next().unwrap_or_default(), |voter| voter.name.as_str())
 }
 
 fn diverge(tx: &mut Tx<'_>, kind: &str, id: SpecId, vkey: &str, words: &[SaidRow]) -> anyhow::Result<()> {

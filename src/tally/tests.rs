@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::log::forms;
 use crate::metrics::Metrics;
-use crate::model::{Class, Record, Sum};
+use crate::model::{AlertKind, Class, Record, Sum};
 use crate::peer::{Entry, Peer, Proven, Said, SignedHead};
 use crate::quorum::Word;
-use crate::store::LogId;
+use crate::store::{AlertRow, LogId};
 use crate::tlog::{CompactRange, Head, SignerKey, TreeSize, leaf_hash, sign_note};
 
 /// A node that only verifies, and what its peers have said so far.
@@ -63,8 +63,11 @@ impl Court {
 
     async fn over(data: tempfile::TempDir, voters: &[&'static str], observed: &[&'static str]) -> Court {
         let (store, binaries) = open(data.path()).await;
-        let voter =
-            |name: &&str| Voter { name: (*name).to_owned(), vkey: key(name).verifier().to_string(), own: false };
+        let voter = |name: &&str| Voter {
+            name: (*name).to_owned(),
+            vkey: key(name).verifier().to_string(),
+            own: *name == "own",
+        };
         let tally = Tally::new(store.clone(), None, None, binaries, voters.iter().map(voter).collect(), Vec::new());
         let (stop, tasks) = (CancellationToken::new(), tokio_util::task::TaskTracker::new());
         let mut said = HashMap::new();
@@ -138,6 +141,15 @@ impl Court {
         }
         self.check().await;
         text
+    }
+
+    /// Whether it is told at the moment that this node cannot build a spec, and how often it was.
+    async fn cannot_build(&self, number: u8) -> (bool, usize) {
+        let rows = self.store.read(|reader| reader.alerts(0, false, 100)).await.unwrap();
+        let spec = spec(number).to_string();
+        let about = |row: &&AlertRow| row.kind == AlertKind::CannotBuildHere && row.spec.as_ref() == Some(&spec);
+        let rows: Vec<_> = rows.iter().filter(about).collect();
+        (rows.iter().any(|row| row.open), rows.len())
     }
 
     /// What must hold at any time: the accepted log has each spec once, and is what its tree says.
@@ -269,6 +281,36 @@ async fn a_quarantined_voter_vetoes_and_never_agrees_until_it_is_released() {
     let rows = court.store.read(|reader| reader.divergences(0, 10)).await.unwrap();
     let fork = rows.iter().find(|row| row.kind == "fork").unwrap();
     assert_eq!((fork.open, fork.note.as_deref()), (false, Some("a bad disk")));
+}
+
+#[tokio::test]
+async fn what_only_others_can_build_is_told_once_until_it_is_built_here() {
+    let mut court = Court::new(&["own", "a"], &["o"]).await;
+    // What is said, whether it is told then, and how often it was.
+    for (number, (said, open, times)) in (0..).zip([
+        ("own=x", false, 0),
+        ("own=x a=x o=x", false, 0),
+        ("own=x a=1", true, 1),
+        ("a=1 own=x", true, 1),
+        ("own=x o=1", true, 1),
+        ("own=x a=1 o=1", true, 1),
+        ("own=x a=1 a=2", true, 1),
+        ("own=x a=1 own=1", false, 1),
+        ("own=x a=1 a=x", false, 1),
+        ("own=x a=1 o=1 a=x", true, 1),
+        ("own=x a=1 own=1 own=x", false, 1),
+        ("own=x o=1 own=1 own=x", true, 2),
+        ("own=1 a=1 a=x o=2", false, 0),
+    ]) {
+        court.say(number, said).await;
+        assert_eq!(court.cannot_build(number).await, (open, times), "{said}");
+    }
+    // A record by those who still vote ends it.
+    court.say(20, "own=x a=1").await;
+    assert_eq!(court.cannot_build(20).await, (true, 1));
+    let court = court.restart(&["a"], &[]).await;
+    court.wait_for(20, "accepted 1").await;
+    assert_eq!(court.cannot_build(20).await, (false, 1));
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ pub(super) fn description() -> Value {
             "title": "sumpeer",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "An independent peer that rebuilds Go programs and keeps a log of their sums. \
-                            The log itself is served under /tlog, /log and /claims, for programs that verify.",
+                            The log itself is served under /tlog, /log and /claims, for programs that verify; \
+                            /feed.atom has divergences and silences for feed readers.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "paths": {

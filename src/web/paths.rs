@@ -50,6 +50,8 @@ pub(super) enum Route {
     /// The list for people.
     Divergences,
     Divergence(u64),
+    /// What differs and who is silent, for feed readers.
+    Feed,
     Package(PackageQuery),
     Build(SpecQuery, BuildStep),
     Result(SpecQuery, Sum, ResultStep),
@@ -143,6 +145,7 @@ pub(super) fn route(path: &str) -> Result<Route, Nowhere> {
         ("robots.txt", None) => Ok(Route::Robots),
         ("healthz", None) => Ok(Route::Health),
         ("readyz", None) => Ok(Route::Ready),
+        ("feed.atom", None) => Ok(Route::Feed),
         ("assets", Some(name)) => Ok(Route::Asset(name.to_owned())),
         ("tlog", Some(rest)) => tlog(rest).ok_or(Nowhere::Unknown)?,
         ("log", Some(rest)) => c2sp(LogId::Accepted, rest).ok_or(Nowhere::Unknown),

@@ -6,12 +6,14 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sumpeer::model::AlertKind;
+use sumpeer::store::ReadOnly;
 use tempfile::TempDir;
 
 use crate::mirror::{Mirrored, made};
-use crate::world::{Module, Modules, Setup, furnish, spec};
+use crate::world::{Module, Modules, Setup, eventually, furnish, spec};
 
 /// A file system of its own, gone when this is dropped or the test program dies.
 struct Disk {
@@ -124,6 +126,36 @@ fn a_disk_that_fills_up_while_building() {
     fs::remove_file(filler).expect("removed");
     assert_eq!(node.terminate().0, Some(0));
     recovers(&setup, &first);
+}
+
+#[test]
+fn a_disk_that_runs_short_is_told_once_until_it_has_room() {
+    let Some(disk) = Disk::new() else { return };
+    let (_modules, setup, _) = world(&disk);
+    // Three programs of 4 MiB.
+    let setup = setup.with("[build-limits]\nbinary = \"4MiB\"\n");
+    let told = || {
+        let rows = ReadOnly::open(&setup.data).and_then(|store| store.read(|reader| reader.alerts(0, false, 100)));
+        let rows = rows.expect("alerts").into_iter().filter(|row| row.kind == AlertKind::Disk);
+        rows.map(|row| if row.open { '+' } else { '-' }).collect::<String>()
+    };
+    let patience = Duration::from_secs(90);
+    // What the first start told, with larger programs in mind, is over.
+    let node = setup.start();
+    eventually(patience, "there is room enough", || told() == "-");
+    let filler = disk.fill_up_to(6 << 20);
+    eventually(patience, "it is told", || told() == "-+");
+    assert_eq!(node.get("/readyz").status, 200);
+    fs::remove_file(filler).expect("removed");
+    eventually(patience, "it is over", || told() == "--");
+    // At the moment in which a build begins it is seen at once.
+    let filler = disk.fill_up_to(6 << 20);
+    let began = Instant::now();
+    let _ = node.send(&format!("GET /tlog/lookup/{}?wait=1", spec("disk.example/x@v1.0.1")), "", "");
+    eventually(patience, "it is told again", || told() == "--+");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    fs::remove_file(filler).expect("removed");
+    assert_eq!(node.terminate().0, Some(0));
 }
 
 #[test]

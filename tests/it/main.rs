@@ -4,6 +4,7 @@ mod acme;
 mod alerts;
 mod builds;
 mod cli;
+mod conditions;
 mod crash;
 mod disk;
 mod evidence;
@@ -15,6 +16,7 @@ mod liar;
 mod limits;
 #[path = "../bench/made.rs"]
 mod made;
+mod mail;
 mod mirror;
 mod operator;
 mod peers;

@@ -172,10 +172,6 @@ fn a_configuration_with_mistakes_is_refused_with_line_and_caret() {
 
     for (text, says) in [
         ("watch = [\"filippo.io/age\"]\n", "watches no modules yet"),
-        (
-            "[alerts.email]\nserver = \"smtps://m.example\"\nfrom = \"a@b.example\"\nto = [\"c@d.example\"]\n",
-            "sends no mail yet",
-        ),
         ("[audit]\nsample = 0.5\n", "audits no peers yet"),
     ] {
         let (code, _, said) = serve(text);

@@ -57,6 +57,7 @@ impl World {
             modules: ModuleCache::open(path, 1 << 30, store.clone(), client, Some(Arc::new(sumdb))).await.unwrap(),
             binaries: Binaries::open(path, 1 << 30, store, metrics.clone()).await.unwrap(),
             metrics,
+            begun: Arc::default(),
         };
         let settings = Settings {
             data: path.to_owned(),

@@ -104,6 +104,8 @@ impl<'f> Followed<'f> {
             let shown = (head.clone(), row.head_at);
             f.status.send_modify(|status| status.head = Some(shown));
         }
+        // What was proven before this start is no contact.
+        f.status.send_modify(|status| status.verified = size);
         let pipe = Pipe::new(f.out.clone(), size);
         let backoff = Backoff::new(&f.pace);
         let heads = Heads::new(largest);
@@ -354,6 +356,10 @@ impl<'f> Followed<'f> {
             let head = status.head.as_ref().map_or(0, |(head, _)| head.head.size.get());
             lag = head.saturating_sub(verified);
             let new = (status.downloaded, status.verified) != (downloaded, verified);
+            if verified > status.verified {
+                // While a long backlog is fetched nobody asks for heads.
+                status.contact = Some(Instant::now());
+            }
             (status.downloaded, status.verified) = (downloaded, verified);
             new
         });

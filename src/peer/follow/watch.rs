@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::contact::{self, Belief, Finding};
 use super::{Follower, asked, note};
@@ -46,6 +46,9 @@ impl Watch {
     pub(super) async fn run(mut self) -> Finding {
         loop {
             let head = self.log.head(false).await;
+            if head.is_ok() {
+                self.status.send_modify(|status| status.contact = Some(Instant::now()));
+            }
             let pause = head.as_ref().err().and_then(asked).map_or(self.poll, |asked| asked.max(self.poll));
             if self.news.send(head).await.is_err() {
                 // The other half has ended, and with it this one.

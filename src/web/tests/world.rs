@@ -277,6 +277,7 @@ async fn builder(
         modules: modules.clone(),
         binaries: binaries.clone(),
         metrics: metrics.clone(),
+        begun: std::sync::Arc::default(),
     };
     let (builder, _, _) = Builder::new(settings, parts, CancellationToken::new()).await.unwrap();
     builder

@@ -89,6 +89,7 @@ async fn parts(
         modules: modules.clone(),
         binaries: binaries.clone(),
         metrics: metrics.clone(),
+        begun: std::sync::Arc::default(),
     };
     let (builder, _, _) = Builder::new(settings, tools, stop.clone()).await?;
     let own = made::own(key);
