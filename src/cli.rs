@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod alerts;
+pub mod audit;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -65,6 +66,7 @@ enum Command {
     Divergences(divergences::Args),
     Alerts(alerts::Args),
     Queue(queue::Args),
+    Audit(audit::Args),
     Sum(sum::Args),
     Keygen(keygen::Args),
     Config(config::Args),
@@ -97,6 +99,7 @@ impl Cli {
             Command::Divergences(args) => wait(divergences::run(args)),
             Command::Alerts(args) => wait(alerts::run(args)),
             Command::Queue(args) => wait(queue::run(args)),
+            Command::Audit(args) => wait(audit::run(args)),
             Command::Sum(args) => sum::run(&args),
             Command::Keygen(args) => keygen::run(&args),
             Command::Config(args) => config::run(&args),

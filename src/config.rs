@@ -1,8 +1,7 @@
 //! The configuration: one TOML file, read once, checked as a whole.
 //!
 //! Every setting has a default, so that no file at all is a node of its own. `peers.example.toml` shows them
-//! all. [`Config::load`] reads; [`Config::not_yet`] names what this version of the program cannot do;
-//! [`Config::differences`] tells what a reload can change. What depends on the environment or on running the
+//! all. [`Config::load`] reads; [`Config::differences`] tells what a reload can change. What depends on the environment or on running the
 //! go command is worked out apart from that, by [`goproxy`], [`gosumdb`] and [`default_name`].
 //!
 //! Out of scope: acting on any of it. Only the node and the command line see this module.
@@ -22,6 +21,7 @@ use std::thread;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 pub use differences::Differences;
 pub use goenv::{DEFAULT_SUMDB, GoSumDb, default_name, goproxy, goproxy_if_named, gosumdb};
@@ -76,6 +76,9 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Modules whose new versions are built unasked.
     pub watch: Vec<ModulePath>,
+    /// The module index in which they appear.
+    #[serde(with = "optional_text")]
+    pub index: Option<Url>,
     /// What the operator has to say, for the home page.
     pub notes: String,
     /// What a build may use.
@@ -114,6 +117,7 @@ impl Default for Config {
             stream_max_age: Period::from_mins(30),
             trusted_proxies: Vec::new(),
             watch: Vec::new(),
+            index: None,
             notes: String::new(),
             build_limits: BuildLimits::default(),
             limits: Limits::default(),

@@ -14,6 +14,7 @@
 mod build;
 mod cache;
 mod client;
+mod commands;
 mod database;
 mod error;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod versions;
 pub use build::BuildProxy;
 pub use cache::{ModuleCache, Verify};
 pub use client::Client;
+pub use commands::commands;
 pub use database::DatabaseSource;
 pub use error::FetchError;
 pub(crate) use fetch::causes;

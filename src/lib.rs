@@ -44,6 +44,7 @@
 //! - [`builder`]: a queue, toolchains, walls, one go command; one spec becomes one outcome.
 //! - [`peer`]: what one peer answers: heads with good signatures, entries, streams; all with limits.
 //! - [`tally`]: where wishes, builds and words meet; the one door to the accepted log.
+//! - [`audit`]: what is built again of peers that do not vote, and what came of it.
 //! - [`web`]: all of it as HTTP, for programs and for people.
 //! - [`config`]: one TOML file; only the two below see it.
 //! - [`node`]: makes the parts, connects them, stops them.
@@ -81,6 +82,8 @@ pub mod builder;
 pub mod peer;
 
 pub mod tally;
+
+pub mod audit;
 
 // Edges.
 pub mod web;

@@ -33,7 +33,7 @@ pub struct PeerLabel {
 pub struct PeerState {
     /// As the operator calls it.
     pub peer: String,
-    /// What its follower does.
+    /// What its follower does, or what came of its records.
     pub state: &'static str,
 }
 
@@ -118,6 +118,12 @@ pub struct Metrics {
     pub alerts_since: Family<ChannelLabel, Gauge>,
     /// Deliveries by how they ended (`delivered`, `failed`, `given-up`).
     pub alerts_sent: Family<ChannelKind, Counter>,
+    /// Chosen entries of an audited peer's log by what came of them.
+    pub audit_records: Family<PeerState, Gauge>,
+    /// Entries of an audited peer's log that were looked at.
+    pub audit_entries: Family<PeerLabel, Gauge>,
+    /// Builds for audits that were begun on this day (UTC).
+    pub audit_builds_today: Gauge,
 }
 
 impl Metrics {
@@ -153,6 +159,9 @@ impl Metrics {
             alerts_pending: Family::default(),
             alerts_since: Family::default(),
             alerts_sent: Family::default(),
+            audit_records: Family::default(),
+            audit_entries: Family::default(),
+            audit_builds_today: Gauge::default(),
         };
         registry.register("log_size", "Entries in each log", metrics.log_size.clone());
         registry.register("commits", "Transactions committed", metrics.commits.clone());
@@ -201,6 +210,9 @@ impl Metrics {
         );
         registry.register("alert_deliveries", "Deliveries of alerts by how they ended", metrics.alerts_sent.clone());
         metrics.begin_at_zero();
+        registry.register("audit_records", "Chosen entries by what came of them", metrics.audit_records.clone());
+        registry.register("audit_entries", "Entries of an audited peer's log looked at", metrics.audit_entries.clone());
+        registry.register("audit_builds_today", "Builds for audits begun today", metrics.audit_builds_today.clone());
         Metrics { registry: Arc::new(registry), ..metrics }
     }
 
@@ -312,6 +324,15 @@ impl Metrics {
     pub fn alerts_sent(&self, channel: &str, kind: &'static str, count: usize) {
         let label = ChannelKind { channel: channel.to_owned(), kind };
         self.alerts_sent.get_or_create(&label).inc_by(count as u64);
+    }
+
+    /// Sets how the audit of a peer's log stands: entries looked at, and those chosen by what came of them.
+    pub fn set_audit(&self, peer: &str, entries: u64, states: impl IntoIterator<Item = (&'static str, u64)>) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.audit_entries.get_or_create(&PeerLabel { peer: peer.to_owned() }).set(gauge(entries));
+        for (state, count) in states {
+            self.audit_records.get_or_create(&PeerState { peer: peer.to_owned(), state }).set(gauge(count));
+        }
     }
 
     /// Counts a gap or a repeat in a peer's stream.

@@ -4,6 +4,7 @@
 //! a node of some mode lacks is not made here, and no other module asks.
 
 mod alerts;
+mod audit;
 mod key;
 mod peers;
 
@@ -18,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
@@ -62,8 +63,6 @@ const ADMIN_CONNECTIONS: usize = 64;
 /// It cannot start, or one of its parts has failed; each is one sentence for the operator.
 pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) -> anyhow::Result<()> {
     let config = configs.borrow_and_update().clone();
-    let not_yet = config.not_yet();
-    ensure!(not_yet.is_empty(), "{}", not_yet.join("; "));
     // Before anything is changed: a port that is taken is the most common mistake.
     let public = listen(config.listen, "listen").await?;
     let admin = listen(config.admin_listen, "admin-listen").await?;
@@ -138,6 +137,12 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     tally.recall().await?;
     if let Some(reports) = reports {
         tasks.spawn("tally", tally.clone().run(reports, stop.clone()));
+        if let Some(auditor) = audit::auditor(&config, &store, &tally, &peers) {
+            tasks.spawn("audit", auditor.run(stop.clone()));
+        }
+        if let Some(watcher) = audit::watcher(&config, &store, &tally, &modules, &toolchains)? {
+            tasks.spawn("watch", watcher.run(stop.clone()));
+        }
     }
     let names = Names { own: own.clone(), peers: peers.clone() };
     let comparer = Comparer::new(store.clone(), binaries.clone(), names, transport.clone());

@@ -15,6 +15,7 @@
 //! [`Store::failed`] tells the node to stop. Starting again is the recovery.
 
 mod alerts;
+mod audits;
 mod binaries;
 mod caches;
 mod checkpoints;
@@ -31,22 +32,25 @@ mod specs;
 mod tests;
 mod trees;
 mod troubles;
+mod watches;
 mod words;
 mod writer;
 
 pub use alerts::{AlertId, AlertRow, NewAlert};
+pub use audits::{AuditCounts, AuditOrder, AuditPosition, AuditRow, AuditState, AuditedLog, Chosen};
 pub use binaries::BinaryRow;
 pub use caches::{ModuleFile, ToolchainRow};
 pub use comparisons::ComparisonRow;
 pub use counts::WordCounts;
 pub use divergences::{DivergenceRow, SaidRow};
-pub use due::Unsettled;
+pub use due::{Errand, Unsettled};
 pub use outbox::{Backlog, EventId, EventRow, Pending};
 pub use parties::Quarantine;
 pub use records::{Neighbours, RecordRow};
 pub use specs::SpecId;
 pub use trees::{HeadForm, LogId, PeerHeadRow, PeerLogId, PeerLogRow, Published, TreeForms, TreeId};
 pub use troubles::Trouble;
+pub use watches::FreshVersion;
 pub use words::WordRow;
 
 use std::fs::File;

@@ -40,7 +40,7 @@ use answer::Known;
 use crate::binaries::{Binaries, Stored};
 use crate::builder::{BuildReport, Builder, Outcome, Priority, Progress};
 use crate::model::{Claim, Finding, Spec};
-use crate::store::{RecordRow, Store, Trouble};
+use crate::store::{Errand, RecordRow, Store, Trouble};
 
 /// How long "no such module or version" is believed: it may exist tomorrow.
 const ABSENT_FOR: Duration = Duration::from_secs(600);
@@ -265,7 +265,12 @@ impl Tally {
         }
     }
 
-    fn submit(&self, spec: &Spec, priority: Priority) -> Result<Option<watch::Receiver<Progress>>, Answer> {
+    /// Starts or joins the build of a spec, whatever is known of it already. No progress is told if this node has nothing
+    /// to build with.
+    ///
+    /// # Errors
+    /// The queue is full, or nothing may be signed any more.
+    pub fn submit(&self, spec: &Spec, priority: Priority) -> Result<Option<watch::Receiver<Progress>>, Answer> {
         if let Some(why) = self.frozen() {
             return Err(Answer::Busy(why));
         }
@@ -293,7 +298,7 @@ impl Tally {
                     tx.spec_id(&asked)?.map_or(Ok(false), |id| tx.is_due(id))
                 });
                 if due.await? {
-                    // A voter has built it, so our module proxy may only lag behind.
+                    // Somebody has built it, so our module proxy may only lag behind.
                     self.note_trouble(spec, detail.clone()).await?;
                 }
             }
@@ -380,25 +385,38 @@ impl Tally {
     async fn retry_due(&self) -> anyhow::Result<()> {
         let now = Timestamp::now().as_second();
         let ahead = now.saturating_add(i64::try_from(LONGEST_PAUSE.as_secs()).unwrap_or(i64::MAX));
-        let due = self.inner.store.read(move |reader| reader.due_troubles(now, ahead, RETRY_BATCH)).await?;
-        for trouble in due {
-            let Ok(spec) = trouble.spec.parse() else {
-                continue;
-            };
-            // A full queue loses nothing: the row stays, and is due again at the next look.
-            if self.submit(&spec, Priority::Watch).is_err() {
-                return Ok(());
-            }
-        }
-        for spec in self.inner.store.read(|reader| reader.due(RETRY_BATCH)).await? {
+        let due = self.inner.store.read(move |reader| {
+            let troubles = reader.due_troubles(now, ahead, RETRY_BATCH)?;
+            let with_errand = |trouble: Trouble| Ok((reader.errand(&trouble.spec)?, trouble.spec));
+            troubles.into_iter().map(with_errand).collect::<anyhow::Result<Vec<_>>>()
+        });
+        for (errand, spec) in due.await? {
             let Ok(spec) = spec.parse() else {
                 continue;
             };
-            if self.submit(&spec, Priority::Voter).is_err() {
+            // A full queue loses nothing: the row stays, and is due again at the next look.
+            if self.submit(&spec, errand.map_or(Priority::Watch, priority)).is_err() {
+                return Ok(());
+            }
+        }
+        for (spec, errand) in self.inner.store.read(|reader| reader.due(RETRY_BATCH)).await? {
+            let Ok(spec) = spec.parse() else {
+                continue;
+            };
+            if self.submit(&spec, priority(errand)).is_err() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+}
+
+/// How urgent the builds of an errand are.
+fn priority(errand: Errand) -> Priority {
+    match errand {
+        Errand::Voter => Priority::Voter,
+        Errand::Watch => Priority::Watch,
+        Errand::Audit => Priority::Audit,
     }
 }
 

@@ -39,6 +39,16 @@ pub struct NodeArgs {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct NoNode(String);
+impl NodeArgs {
+    /// Its configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(super) fn load(&self) -> anyhow::Result<Config> {
+        let overrides = Overrides { data: self.data.clone(), ..Overrides::default() };
+        Ok(Config::load(self.config.as_deref(), overrides)?)
+    }
+}
 
 /// A running node.
 pub(super) struct Admin {
@@ -54,8 +64,14 @@ impl Admin {
     /// # Errors
     /// None has run there since the directory was made, or its address cannot be read.
     pub(super) fn find(args: &NodeArgs) -> anyhow::Result<Admin> {
-        let overrides = Overrides { data: args.data.clone(), ..Overrides::default() };
-        let data = Config::load(args.config.as_deref(), overrides)?.data;
+        Admin::of(args.load()?.data)
+    }
+
+    /// Finds the node that runs on a data directory.
+    ///
+    /// # Errors
+    /// As of [`Admin::find`].
+    pub(super) fn of(data: PathBuf) -> anyhow::Result<Admin> {
         let path = data.join("admin");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,

@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         Command::Check { file } => {
             let errors = match Config::load(Some(file), Overrides::default()) {
-                Ok(config) => config.not_yet(),
+                Ok(_) => Vec::new(),
                 Err(errors) => errors.iter().map(str::to_owned).collect(),
             };
             for error in &errors {

@@ -6,6 +6,7 @@ use lettre::message::Mailbox;
 
 use super::{Acme, Config, Email, Heartbeat, Mode, Peer, Period, Size, Tls};
 use crate::alert::MailServer;
+use crate::model::GoRange;
 use crate::tlog::VerifierKey;
 
 /// The smallest memory that the Go linker gets by with.
@@ -64,20 +65,22 @@ impl Config {
             self.binary_cache < self.build_limits.binary,
             "binary-cache: it must hold at least one binary of build-limits.binary",
         );
+        refuse(
+            !self.watch.is_empty() && self.index.is_none(),
+            "watch: set index, too: the address of a module index in which new versions appear",
+        );
+        refuse(
+            !self.watch.is_empty() && self.mode == Mode::VerifyOnly,
+            "watch: a verify-only node builds nothing; leave the setting out",
+        );
+        if let Some(index) = self.index.as_ref().filter(|index| !is_http(index)) {
+            refuse(true, &format!("index: {index} is not an address of http or https"));
+        }
         self.check_tls(&mut errors);
         self.check_alerts(&mut errors);
         self.check_peers(&mut errors);
         self.check_audit(&mut errors);
         errors
-    }
-
-    /// What is set and this version of the program cannot do yet, a sentence each.
-    pub fn not_yet(&self) -> Vec<String> {
-        let set = [
-            (self.audit.is_some(), "[audit]: this version audits no peers yet"),
-            (!self.watch.is_empty(), "watch: this version watches no modules yet"),
-        ];
-        set.iter().filter(|(set, _)| *set).map(|(_, sentence)| (*sentence).to_owned()).collect()
     }
 
     /// Whether one of the peers is this node itself, whose key is `own`: it would agree with itself.
@@ -193,6 +196,13 @@ impl Config {
         let Some(audit) = &self.audit else { return };
         if !(0.0..=1.0).contains(&audit.sample) {
             errors.push(format!("audit.sample: {} is not between 0 and 1", audit.sample));
+        }
+        let range = GoRange { oldest: audit.oldest_go, newest: audit.newest_go };
+        if audit.oldest_go.is_some_and(|oldest| !range.contains(&oldest)) {
+            errors.push("audit.newest-go: it is older than audit.oldest-go".to_owned());
+        }
+        if self.mode == Mode::VerifyOnly {
+            errors.push("audit: a verify-only node builds nothing again; leave the table out".to_owned());
         }
         for name in &audit.peers {
             match self.peer.iter().find(|peer| peer.shown_name() == name) {

@@ -9,6 +9,9 @@ use url::Url;
 
 use super::optional_text;
 use super::units::{Period, Size};
+use crate::audit::TargetPattern;
+use crate::model::GoVersion;
+use crate::store::AuditOrder;
 use crate::tlog::VerifierKey;
 
 /// `[build-limits]`: what a single build may use.
@@ -175,21 +178,48 @@ impl Default for Heartbeat {
     }
 }
 
-/// `[audit]`: what to rebuild of peers that do not vote.
+/// `[audit]`: what to build again of peers that do not vote.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Audit {
-    /// The part of their records that is rebuilt, from 0 to 1.
+    /// The part of their records that is built again, from 0 to 1.
     pub sample: f64,
-    /// Rebuilds in a day, at most; none: as many as come.
+    /// Which come first.
+    pub order: AuditOrder,
+    /// The oldest Go whose records are built again.
+    pub oldest_go: Option<GoVersion>,
+    /// The newest one.
+    pub newest_go: Option<GoVersion>,
+    /// Targets whose records are built again; empty: all.
+    pub targets: Vec<TargetPattern>,
+    /// Builds in a day, at most; none: as many as come.
     pub max_per_day: Option<NonZeroU32>,
+    /// Whether what was in their logs before this node first followed them counts.
+    pub history: bool,
     /// Names of the peers; empty: all that are only observed.
     pub peers: Vec<String>,
+    /// The first entry that counts, whatever `history` says. Only the command line sets it.
+    #[serde(skip)]
+    pub from: Option<u64>,
+    /// How many entries, at most. Only the command line sets it.
+    #[serde(skip)]
+    pub limit: Option<u64>,
 }
 
 impl Default for Audit {
     fn default() -> Audit {
-        Audit { sample: 0.0, max_per_day: None, peers: Vec::new() }
+        Audit {
+            sample: 1.0,
+            order: AuditOrder::NewestFirst,
+            oldest_go: None,
+            newest_go: None,
+            targets: Vec::new(),
+            max_per_day: None,
+            history: false,
+            peers: Vec::new(),
+            from: None,
+            limit: None,
+        }
     }
 }
 

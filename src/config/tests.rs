@@ -38,7 +38,8 @@ fn the_example_shows_the_defaults() {
     let (alerts, audit) = (all.alerts.expect("alerts"), all.audit.expect("audit"));
     let default = Alerts::default();
     assert_eq!((alerts.peer_silence, alerts.longest_retry), (default.peer_silence, default.longest_retry));
-    assert_eq!((audit.sample, audit.peers), (Audit::default().sample, Audit::default().peers));
+    assert_eq!((audit.sample, audit.order), (Audit::default().sample, Audit::default().order));
+    assert_eq!((audit.history, audit.peers), (Audit::default().history, Audit::default().peers));
     let (peer, default) = (&all.peer[0], Peer::default());
     assert_eq!((peer.kind, peer.vote, peer.build_on_claim), (default.kind, default.vote, Some(default.vote)));
     assert_eq!(all.gosumdb, Some(gosumdb(None).expect("the default")));
@@ -200,6 +201,12 @@ fn what_is_no_configuration_is_refused() {
         ("[alerts]\nhooks-dir = \"\"", "alerts.hooks-dir: it is empty"),
         ("[[alerts.webhook]]", "alerts.webhook number 1: url is missing"),
         ("[[alerts.webhook]]\nurl = \"http://a\"\n[[alerts.webhook]]\nurl = \"http://a\"", "number 2: another one"),
+        ("watch = [\"filippo.io/age\"]", "watch: set index"),
+        ("index = \"ftp://example.org\"", "index: ftp://example.org"),
+        ("[audit]\norder = \"random\"", "expected `newest-first` or `oldest-first`"),
+        ("[audit]\ntargets = [\"linux\"]", "no pattern of targets"),
+        ("[audit]\noldest-go = \"go1.27\"\nnewest-go = \"go1.26\"", "older than audit.oldest-go"),
+        ("mode = \"verify-only\"\n[audit]", "builds nothing again"),
     ] {
         let error = parse(text).expect_err(text);
         assert!(error.contains(part), "{part} is in\n{error}");
@@ -208,19 +215,6 @@ fn what_is_no_configuration_is_refused() {
     let error = load("/no/such/file.toml").expect_err("no file").to_string();
     assert!(error.starts_with("cannot read /no/such/file.toml: "), "{error}");
     assert!(load("/dev/zero").expect_err("no end").to_string().contains("more than"));
-}
-
-#[test]
-fn what_is_not_there_yet_is_named() {
-    assert_eq!(Config::default().not_yet(), [""; 0]);
-    let (all, _) = parse::parse(&uncommented(true).replace("watch = []", "watch = [\"filippo.io/age\"]"));
-    let named = all.not_yet().join("\n");
-    for setting in ["[audit]", "watch"] {
-        assert!(named.contains(&format!("{setting}: ")), "{setting} is in\n{named}");
-    }
-    let alerts = Alerts { peer_silence: Period::from_mins(90), ..Alerts::default() };
-    let federated = Config { mode: Mode::VerifyOnly, peer: all.peer, alerts: Some(alerts), ..Config::default() };
-    assert_eq!(federated.not_yet(), [""; 0]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{Circle, SignedHead};
-use crate::model::Spec;
+use crate::model::{Claim, Record, Spec};
 use crate::quorum::Word;
 use crate::store::LogId;
 use crate::tlog::{Hash, VerifierKey};
@@ -74,6 +74,22 @@ pub struct Said {
     pub word: Word,
     /// When, in Unix seconds, by the peer's clock; 0 for a record, which says no time.
     pub at: i64,
+}
+
+impl Said {
+    /// The word in an entry of a log, if it is one.
+    pub fn parse(log: LogId, text: &[u8]) -> Option<Said> {
+        match log {
+            LogId::Claims => {
+                let claim = Claim::parse(text).ok()?;
+                Some(Said { word: Word::from(&claim.finding), at: claim.at.as_second(), spec: claim.spec })
+            }
+            LogId::Accepted => {
+                let Record { spec, size, sum } = Record::parse(text).ok()?;
+                Some(Said { spec, word: Word::Sum { size, sum }, at: 0 })
+            }
+        }
+    }
 }
 
 /// How a follower stands with its peer.

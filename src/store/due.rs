@@ -1,8 +1,39 @@
-//! What is still to be done for specs: builds that voters' claims ask for, and judging all of them anew.
+//! What is still to be done for specs: builds that nobody waits for, and judging all of them anew.
 
+use anyhow::Context as _;
 use rusqlite::{OptionalExtension, params};
 
 use super::{Reader, SpecId, Tx};
+
+/// For whom a spec is to be built, most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Errand {
+    /// A voter has claimed it.
+    Voter,
+    /// It is a new version of a watched module.
+    Watch,
+    /// A peer that is audited has claimed it.
+    Audit,
+}
+
+impl Errand {
+    const ALL: [Errand; 3] = [Errand::Voter, Errand::Watch, Errand::Audit];
+
+    /// From a row.
+    fn from_row(errand: i64) -> anyhow::Result<Errand> {
+        let known = Errand::ALL.into_iter().find(|known| known.to_row() == errand);
+        known.context("a row names an errand that there is not")
+    }
+
+    /// For a row.
+    pub(super) fn to_row(self) -> i64 {
+        match self {
+            Errand::Voter => 0,
+            Errand::Watch => 1,
+            Errand::Audit => 2,
+        }
+    }
+}
 
 /// A piece of the list of specs that have no record.
 pub struct Unsettled {
@@ -13,17 +44,31 @@ pub struct Unsettled {
 }
 
 impl Reader<'_> {
-    /// Specs that are due to be built and not in trouble, oldest first.
+    /// Specs that are due to be built and not in trouble, the most urgent first, and of these the oldest.
     ///
     /// # Errors
     /// The database failed.
-    pub fn due(&self, limit: usize) -> anyhow::Result<Vec<String>> {
+    pub fn due(&self, limit: usize) -> anyhow::Result<Vec<(String, Errand)>> {
         let mut query = self.conn.prepare_cached(
-            "SELECT spec.text FROM due JOIN spec ON spec.id = due.spec
-             WHERE NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.spec = spec.text) ORDER BY due.spec LIMIT ?1",
+            "SELECT spec.text, due.errand FROM due JOIN spec ON spec.id = due.spec
+             WHERE NOT EXISTS (SELECT 1 FROM trouble WHERE trouble.spec = spec.text)
+             ORDER BY due.errand, due.spec LIMIT ?1",
         )?;
-        let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let rows = query.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        rows.into_iter().map(|(spec, errand)| Ok((spec, Errand::from_row(errand)?))).collect()
+    }
+
+    /// For whom a spec is due to be built, if it is.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn errand(&self, spec: &str) -> anyhow::Result<Option<Errand>> {
+        let Some(id) = self.spec_id_by_text(spec)? else {
+            return Ok(None);
+        };
+        let mut query = self.conn.prepare_cached("SELECT errand FROM due WHERE spec = ?1")?;
+        query.query_row([id.0], |row| row.get(0)).optional()?.map(Errand::from_row).transpose()
     }
 
     /// Whether a spec is due to be built.
@@ -67,12 +112,17 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Notes that a spec is to be built.
+    /// Notes that a spec is to be built. Of two errands the more urgent one counts.
     ///
     /// # Errors
     /// The database failed.
-    pub fn put_due(&mut self, spec: SpecId) -> anyhow::Result<()> {
-        self.conn.prepare_cached("INSERT INTO due (spec) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([spec.0])?;
+    pub fn put_due(&mut self, spec: SpecId, errand: Errand) -> anyhow::Result<()> {
+        self.conn
+            .prepare_cached(
+                "INSERT INTO due (spec, errand) VALUES (?1, ?2)
+                 ON CONFLICT DO UPDATE SET errand = min(errand, excluded.errand)",
+            )?
+            .execute([spec.0, errand.to_row()])?;
         Ok(())
     }
 

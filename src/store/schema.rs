@@ -300,6 +300,67 @@ INSERT OR IGNORE INTO comparison (divergence, one, other, tries, next_at)
     JOIN divergence_word AS theirs ON theirs.divergence = mine.divergence AND mine.sum < theirs.sum
     JOIN divergence ON divergence.id = mine.divergence WHERE divergence.open = 1;
 ",
+    "
+-- For whom a spec is to be built.
+ALTER TABLE due ADD COLUMN errand INTEGER NOT NULL DEFAULT 0;   -- 0 a voter, 1 the watch list, 2 an audit
+CREATE INDEX due_by_errand ON due (errand, spec);
+
+-- Logs of peers that this node audits, and how far choosing from them has got. The counts are those of the chosen
+-- rows of audit_record, and change with them.
+CREATE TABLE audit_log (
+    log          INTEGER PRIMARY KEY REFERENCES peer_log (id),
+    selection    TEXT NOT NULL,         -- the settings by which entries were chosen so far
+    first        INTEGER NOT NULL,      -- entries before this one do not count
+    next         INTEGER NOT NULL,      -- the entry to look at next
+    since        INTEGER NOT NULL,      -- when the first one was looked at, in Unix seconds
+    chosen       INTEGER NOT NULL,
+    reproduced   INTEGER NOT NULL,
+    differs      INTEGER NOT NULL,
+    cannot_build INTEGER NOT NULL
+) STRICT;
+
+-- Entries of peers' logs that were chosen to be built again, and what came of it.
+CREATE TABLE audit_record (
+    key           INTEGER PRIMARY KEY,  -- as in peer_entry
+    spec          INTEGER NOT NULL REFERENCES spec (id),
+    size          INTEGER NOT NULL,     -- what the entry says
+    sum           BLOB NOT NULL CHECK (length(sum) = 20),
+    chosen        INTEGER NOT NULL CHECK (chosen IN (0, 1)),   -- by the selection of audit_log
+    begun         INTEGER NOT NULL CHECK (begun IN (0, 1)),    -- its build was asked for, and counted for its day
+    state         TEXT NOT NULL CHECK (state IN ('pending', 'reproduced', 'differs', 'cannot-build')),
+    class         TEXT,                 -- why it cannot be built here
+    at            INTEGER,              -- when it came to that state, in Unix seconds
+    reproduced_at INTEGER,              -- when this sum, or one that the peer named before, was reproduced
+    CHECK ((class IS NULL) = (state <> 'cannot-build') AND (at IS NULL) = (state = 'pending'))
+) STRICT;
+CREATE INDEX audit_record_by_spec ON audit_record (spec);
+CREATE INDEX audit_record_to_begin ON audit_record (key) WHERE state = 'pending' AND begun = 0 AND chosen = 1;
+CREATE INDEX audit_record_differing ON audit_record (key) WHERE state = 'differs';
+
+-- What draws the samples of all audits, and how many builds were begun on a day.
+CREATE TABLE audit_state (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    seed  BLOB NOT NULL CHECK (length(seed) = 16),
+    day   INTEGER NOT NULL,             -- UTC, in days since 1970
+    begun INTEGER NOT NULL
+) STRICT;
+
+-- How far the feed of new module versions was read.
+CREATE TABLE feed (
+    url   TEXT PRIMARY KEY,
+    since TEXT NOT NULL,                -- the newest moment, RFC 3339
+    seen  TEXT NOT NULL                 -- short hashes of the rows of that moment, which come again
+) STRICT;
+
+-- New versions of watched modules of which it is not known yet what to build.
+CREATE TABLE fresh_version (
+    module  TEXT NOT NULL,
+    version TEXT NOT NULL,
+    tries   INTEGER NOT NULL,
+    next_at INTEGER NOT NULL,           -- Unix seconds
+    PRIMARY KEY (module, version)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Brings the tables up to date.

@@ -24,6 +24,7 @@ use super::{Reader, Tx};
 use crate::tlog::{self, Hash, SignerKey, TreeSize, leaf_hash};
 use edge::Edge;
 pub use peers::{PeerHeadRow, PeerLogId, PeerLogRow};
+pub(super) use peers::{key as entry_key, of_key as of_entry_key};
 
 /// One of the two logs that a node has: this one, or a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

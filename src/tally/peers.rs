@@ -12,7 +12,7 @@ use super::settle::{Court, Settled, take_word};
 use crate::builder::Priority;
 use crate::model::Spec;
 use crate::peer::{Peer, Proven};
-use crate::store::WordRow;
+use crate::store::{Errand, WordRow};
 
 /// Builds that one batch puts into the queue.
 const AT_ONCE: usize = 32;
@@ -78,7 +78,7 @@ impl Tally {
                     // What it said before we met is built when somebody asks.
                     let recent = known.met_at.is_some_and(|met_at| number >= met_at);
                     if peer.build_on_claim && recent && !mine && inner.builder.is_some() {
-                        tx.put_due(id)?;
+                        tx.put_due(id, Errand::Voter)?;
                         if taken.due.len() < AT_ONCE {
                             taken.due.push(said.spec);
                         }

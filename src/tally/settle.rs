@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use tracing::warn;
 
 use crate::log;
 use crate::model::{AlertKind, Claim, Spec};
@@ -82,6 +83,10 @@ pub fn settle(tx: &mut Tx<'_>, own: &Voter, voters: &[Voter], found: &Found) -> 
             at: found.claim.at.as_second(),
         },
     };
+    let undone = tx.note_audited(id, &row.word)?;
+    if undone > 0 {
+        warn!(%spec, undone, "what was reproduced before differs now: see `sumpeer audit`");
+    }
     let quarantined = tx.quarantined()?;
     take_word(tx, id, spec, words, &row, &Court { voters, quarantined: &quarantined })
 }

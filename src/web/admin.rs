@@ -23,7 +23,7 @@ use super::error::Error;
 use super::pages::{self, Base};
 use super::paths::{self, Api, Audience, Route};
 use super::peers::PeerLine;
-use super::{Call, State, alerts, api, divergences, fresh, html, peers, text, without_body};
+use super::{Call, State, alerts, api, audits, divergences, fresh, html, peers, text, without_body};
 use crate::alert::Channels;
 use crate::store::Reader;
 
@@ -91,6 +91,7 @@ async fn answer(admin: &Admin, head: &Head, body: Body) -> Result<Response<Body>
     match path {
         "/metrics" => {
             peers::measure(state).await?;
+            audits::measure(state).await?;
             Ok(fresh(OPENMETRICS, state.metrics.to_text()))
         }
         "/healthz" => Ok(text("ok\n")),
@@ -112,6 +113,7 @@ async fn shown_to_all(state: &State, head: &Head) -> Result<Response<Body>, Erro
             api @ (Api::Node
             | Api::Peers
             | Api::Queue
+            | Api::Audit
             | Api::Divergences
             | Api::Divergence(_)
             | Api::Evidence(_)

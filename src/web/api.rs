@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::paths::{Api, Form};
-use super::{Call, alerts, divergences, events, fresh, peers, text, tlog};
+use super::{Call, alerts, audits, divergences, events, fresh, peers, text, tlog};
 use crate::builder::{Progress, RunningBuild, WaitingBuild};
 use crate::model::SpecQuery;
 use crate::peer::Peers;
@@ -28,6 +28,7 @@ pub(super) async fn serve(call: &Call<'_>, api: Api) -> Result<Response<Body>, E
         Api::Record(number) => record(call, number).await?,
         Api::Verdict(query) => verdict(call, query).await?,
         Api::Queue => queue(call).await?,
+        Api::Audit => audits::list(call).await?,
         Api::Peers => peers::list(call).await?,
         Api::Divergences => divergences::list(call).await?,
         Api::Divergence(id) => divergences::one(call, id).await?,

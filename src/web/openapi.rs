@@ -46,6 +46,7 @@ pub(super) fn description() -> Value {
                 &["400", "404"],
             ),
             "/api/v1/queue": path("What is building, waiting and backing off.", paging(), list("Build"), &["400"]),
+            "/api/v1/audit": path("How far the logs of observed peers are audited.", vec![], audits(), &[]),
             "/api/v1/peers": path("The peers of this node.", paging(), list("Peer"), &["400"]),
             "/api/v1/divergences": path("What was found to differ.", paging(), list("Divergence"), &["400"]),
             "/api/v1/divergences/{id}": path("One divergence.", vec![divergence_id()], reference("Divergence"), &["404"]),
@@ -207,11 +208,51 @@ fn schemas() -> Value {
             "tries": integer("How often it was tried."),
             "until": time("When it is tried again."),
         })),
+        "Audit": audit(),
         "Peer": peer(&strings),
         "Divergence": divergence(),
         "Alert": alert(),
         "Evidence": json!({"type": "object", "description": "As docs/PROTOCOL.md has it."}),
     })
+}
+
+fn audits() -> Value {
+    let mut audits = list("Audit");
+    audits["properties"]["begun_today"] = integer("Builds for audits that were begun on this day (UTC).");
+    audits["properties"]["stopped"] = string("Why nothing is built any more; left out while there is no reason.");
+    audits
+}
+
+fn audit() -> Value {
+    let differing = object(
+        &["number", "spec", "size", "sum"],
+        json!({
+            "number": integer("Entry in the peer's log."),
+            "spec": string("What it is about."),
+            "size": integer("Bytes that the peer names."),
+            "sum": string("Sum that the peer names."),
+            "at": time("When it was found to differ."),
+            "reproduced_at": time("When this sum, or one that the peer named before, was reproduced; left out if never."),
+        }),
+    );
+    let properties = json!({
+        "peer": string("As the operator calls it."),
+        "vkey": string("Its verifier key."),
+        "log": {"enum": ["claims", "log"]},
+        "size": integer("Entries of its log that are proven and stored."),
+        "from": integer("Entries before this one do not count."),
+        "looked_at": integer("Entries before this one were looked at."),
+        "since": time("When the first entry was looked at."),
+        "selection": string("The settings by which entries were chosen."),
+        "chosen": integer("Entries that are to be built again."),
+        "reproduced": integer("Of these: with the same size and sum here."),
+        "differs": integer("Of these: with another one here."),
+        "cannot_build": integer("Of these: not to be built here."),
+        "pending": integer("Of these: not built yet."),
+        "differing": {"type": "array", "items": differing, "description": "The newest 20 that differ."},
+    });
+    let required: Vec<&str> = properties.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    object(&required, properties.clone())
 }
 
 fn peer(strings: &Value) -> Value {

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use super::api::{Page, rfc3339, source_name};
 use super::error::Error;
-use super::{Call, State, pages};
+use super::{Call, State, audits, pages};
 use crate::peer::{self, Peer, Program, Status};
 use crate::store::{LogId, PeerLogRow, Quarantine, WordCounts};
 use crate::tlog::Head;
@@ -180,6 +180,8 @@ pub(super) struct PeerLine {
     /// The page that says why it is in quarantine.
     pub(super) divergence: String,
     pub(super) votes: bool,
+    /// How its audit stands, in words.
+    pub(super) audit: String,
 }
 
 /// All peers at a glance.
@@ -188,12 +190,13 @@ pub(super) async fn lines(state: &State) -> anyhow::Result<Vec<PeerLine>> {
     for (peer, status) in state.peers.iter() {
         let vkey = peer.key.to_string();
         let quarantine = state.store.read(move |reader| reader.quarantine(&vkey)).await?;
-        lines.push(line(peer, &status, quarantine.as_ref()));
+        let audit = audits::line(state, peer).await?;
+        lines.push(line(peer, &status, quarantine.as_ref(), audit));
     }
     Ok(lines)
 }
 
-fn line(peer: &Peer, status: &Status, quarantine: Option<&Quarantine>) -> PeerLine {
+fn line(peer: &Peer, status: &Status, quarantine: Option<&Quarantine>, audit: String) -> PeerLine {
     let state = if quarantine.is_some() { peer::State::Quarantined } else { status.state };
     let lag = status.head.as_ref().map(|(head, _)| head.head.size.get().saturating_sub(status.verified));
     PeerLine {
@@ -218,6 +221,7 @@ fn line(peer: &Peer, status: &Status, quarantine: Option<&Quarantine>) -> PeerLi
         },
         divergence: quarantine.map(|row| format!("/divergences/{}", row.divergence)).unwrap_or_default(),
         votes: peer.vote,
+        audit,
     }
 }
 

@@ -10,10 +10,9 @@ use std::time::Duration;
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 
-use super::commands;
 use super::error::Error;
 use crate::builder::toolchain::Toolchains;
-use crate::goproxy::{Client, FetchError, ModuleCache};
+use crate::goproxy::{self, Client, FetchError, ModuleCache};
 use crate::model::{Dir, GoVersion, GoVersionQuery, ModulePath, Spec, SpecQuery, Version, VersionQuery};
 
 /// How long a list of versions is believed: someone who just tagged a release should see it soon.
@@ -118,7 +117,7 @@ impl Resolver {
             let _place = self.zips.acquire().await.expect("the semaphore is never closed");
             let (file, size) = self.modules.zip(module, version).await?;
             let (module, version) = (module.clone(), version.clone());
-            let find = move || commands::find(&file, size, &module, &version);
+            let find = move || goproxy::commands(&file, size, &module, &version);
             let found = tokio::task::spawn_blocking(find).await;
             let found = found.map_err(|_| FetchError::Temporary("reading a zip panicked".to_owned()))?;
             // Checked against the checksum database, so what is odd about it will stay so.

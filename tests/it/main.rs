@@ -2,6 +2,7 @@
 
 mod acme;
 mod alerts;
+mod audit;
 mod builds;
 mod cli;
 mod conditions;
@@ -32,5 +33,6 @@ mod streams;
 mod tidy;
 mod tls;
 mod verify;
+mod watch;
 mod watching;
 mod world;

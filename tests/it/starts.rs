@@ -170,13 +170,6 @@ fn a_configuration_with_mistakes_is_refused_with_line_and_caret() {
     let (_, _, said) = serve("binary-cache = \"1MiB\"\nname = \"a b\"\n");
     assert!(said.contains("binary-cache") && said.contains("name"), "{said}");
 
-    for (text, says) in [
-        ("watch = [\"filippo.io/age\"]\n", "watches no modules yet"),
-        ("[audit]\nsample = 0.5\n", "audits no peers yet"),
-    ] {
-        let (code, _, said) = serve(text);
-        assert!(code == Some(1) && said.contains(says) && said.lines().count() == 1, "{text}: {code:?} {said}");
-    }
     let (code, _, said) = words(program().args(["serve", "--config", "/no/such/file.toml"]));
     assert!(code == Some(1) && said.contains("cannot read /no/such/file.toml"), "{code:?} {said}");
     for usage in [&["serve", "--config"][..], &["serve", "--listen", "nowhere"], &["surve"], &[]] {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each module may import only those before it.
 const LAYERS: &[&str] = &[
     "model", "tlog", "quorum", "tasks", "metrics", "store", "log", "binaries", "evidence", "alert", "goproxy", "sumdb",
-    "builder", "peer", "tally", "web", "config", "node", "cli",
+    "builder", "peer", "tally", "audit", "web", "config", "node", "cli",
 ];
 
 /// Lines a file may have; a longer one says why in its first lines, with the words below.

@@ -26,7 +26,7 @@ pub(crate) use shared::{Shared, shared};
 pub(crate) use sse::{Frame, Sse};
 pub(crate) use tamper::{Act, Tamper, announced, whole};
 pub(crate) use tls::Authority;
-pub(crate) use warm::{furnish, furnish_as, furnish_seed, furnish_without};
+pub(crate) use warm::{furnish, furnish_as, furnish_seed, furnish_stub, furnish_without};
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

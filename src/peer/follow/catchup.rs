@@ -9,10 +9,7 @@ use tracing::debug;
 
 use super::backlog::{Backlog, Batches, HELD_ENTRIES, Mark};
 use super::followed::{Contradiction, Followed, Served, Trouble};
-use crate::model::{Claim, Record};
 use crate::peer::{Entry, Fault, LogClient, Proven, Said, SignedHead, State};
-use crate::quorum::Word;
-use crate::store::LogId;
 use crate::tlog::{Hash, TILE_WIDTH, leaf_hash};
 
 /// Tiles that are asked for at once. Each may have 4 MiB, held twice while it is parsed.
@@ -100,7 +97,7 @@ impl Followed<'_> {
         let mut entries = Vec::with_capacity(texts.len());
         let mut not_words = 0;
         for text in texts {
-            let said = said(log, &text);
+            let said = Said::parse(log, &text);
             not_words += u64::from(said.is_none());
             entries.push(Entry { text, said });
             if entries.len() % PARSED_AT_ONCE == 0 {
@@ -152,19 +149,5 @@ async fn tile(client: &LogClient, index: u64, width: u16, fresh: bool) -> Result
         }
         Err(Fault::Network(_) | Fault::Malformed(_)) => client.entries(index, width, true).await,
         result => result,
-    }
-}
-
-/// The word in an entry, if it is one.
-fn said(log: LogId, text: &[u8]) -> Option<Said> {
-    match log {
-        LogId::Claims => {
-            let claim = Claim::parse(text).ok()?;
-            Some(Said { word: Word::from(&claim.finding), at: claim.at.as_second(), spec: claim.spec })
-        }
-        LogId::Accepted => {
-            let Record { spec, size, sum } = Record::parse(text).ok()?;
-            Some(Said { spec, word: Word::Sum { size, sum }, at: 0 })
-        }
     }
 }

@@ -16,7 +16,7 @@ const HEADS: i64 = 10_000;
 
 /// A log of a peer, as rows name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PeerLogId(i64);
+pub struct PeerLogId(pub(in crate::store) i64);
 
 impl From<PeerLogId> for TreeId {
     fn from(log: PeerLogId) -> TreeId {
@@ -235,9 +235,14 @@ impl Tx<'_> {
 }
 
 /// The row of an entry: log and number in one, so that each log is appended to at its end.
-fn key(log: PeerLogId, number: u64) -> i64 {
+pub(in crate::store) fn key(log: PeerLogId, number: u64) -> i64 {
     // Added, as the end of a log may be asked for by the number after its last possible one.
     (log.0 << 40) + number.cast_signed()
+}
+
+/// The log and number of an entry's row.
+pub(in crate::store) fn of_key(key: i64) -> (PeerLogId, u64) {
+    (PeerLogId(key >> 40), (key & (MAX_SIZE - 1).cast_signed()).cast_unsigned())
 }
 
 fn parse_head(row: &Row<'_>) -> rusqlite::Result<PeerHeadRow> {

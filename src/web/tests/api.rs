@@ -1,7 +1,8 @@
 //! The API and what describes it, and the operator's side.
 
 use super::world::{SPEC, World};
-use crate::model::{Class, Finding};
+use crate::model::{Class, Finding, Sum};
+use crate::store::{Chosen, LogId};
 use crate::tlog::{Hash, SUMDB_ORIGIN, check_inclusion, leaf_hash, open_head};
 
 #[tokio::test]
@@ -17,9 +18,11 @@ async fn every_described_path_answers_with_the_described_members() {
         .unwrap()
         .submit(&"a.example/b@v1.0.0/linux-amd64-go1.27.1/".parse().unwrap(), crate::builder::Priority::Person)
         .unwrap();
+    audited(&world).await;
+    assert!(world.get("/").await.text().contains("Audit: 0 of 1 reproduced, 1 differ"));
     let description = world.get("/api/openapi.json").await.json();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 12);
+    assert_eq!(paths.len(), 13);
     for (path, item) in paths {
         let asked = path.replace("{number}", "0").replace("{spec}", SPEC).replace("{id}", "1");
         let answer = world.get(&asked).await;
@@ -27,6 +30,23 @@ async fn every_described_path_answers_with_the_described_members() {
         let schema = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"];
         check(&description, schema, &answer.json(), path);
     }
+}
+
+/// An audit has found that beta's first word differs.
+async fn audited(world: &World) {
+    let vkey = world.key("beta").verifier().to_string();
+    let write = move |tx: &mut crate::store::Tx<'_>| {
+        tx.put_peer_program(&vkey, "sumpeer", LogId::Claims)?;
+        let log = tx.audit_position(&vkey, LogId::Claims)?.unwrap().log;
+        let spec = tx.make_spec_id(&SPEC.parse()?)?;
+        let (sum, own) = (Sum::from_bytes([1; 20]), tx.words(spec)?.remove(0).word);
+        tx.open_audit(log, "all", 0)?;
+        tx.choose(log, &[Chosen { number: 0, spec, said: (8, sum), own: Some(own) }], 1)
+    };
+    world.state.store.write(write).await.unwrap();
+    let metrics = world.admin("/metrics", "127.0.0.1:8001").await;
+    let line = "sumpeer_audit_records{peer=\"beta\",state=\"differs\"} 1";
+    assert!(metrics.text().contains(line), "{}", metrics.text());
 }
 
 /// As much of JSON Schema as the description uses.

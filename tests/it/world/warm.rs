@@ -5,7 +5,7 @@
 //! code under test, so nothing depends on what an older version of it wrote.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -122,4 +122,14 @@ fn make(data: &Path, ready: &Path) {
     let new = ready.with_extension("new");
     fs::write(&new, format!("{}\n{targets}", row.h1)).expect("written");
     fs::rename(&new, ready).expect("renamed");
+}
+
+/// Makes a data directory whose go command is a script: it stands in for the toolchain where a test needs many builds.
+pub(crate) fn furnish_stub(data: &Path, script: &str) {
+    let go = data.join("toolchains").join(GO).join("bin/go");
+    fs::create_dir_all(go.parent().expect("a folder")).expect("made");
+    fs::write(&go, script).expect("written");
+    fs::set_permissions(&go, fs::Permissions::from_mode(0o755)).expect("executable");
+    fs::write(data.join("key"), format!("{}\n", key().to_text().as_str())).expect("written");
+    note(data, &key(), GO, ToolchainRow { h1: "h1:stub".to_owned(), targets: vec![Target::host()] });
 }

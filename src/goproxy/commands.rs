@@ -1,6 +1,6 @@
 //! Which folders of a module hold commands, by a look into its zip.
 //!
-//! Only names things for a page: what really builds, the go command decides. A folder counts if
+//! Only names things: what really builds, the go command decides. A folder counts if
 //! one of its Go files, tests and ignored ones aside, begins with `package main`.
 
 use std::collections::BTreeMap;
@@ -17,14 +17,14 @@ use crate::model::{Dir, ModulePath, Version};
 const FILES_LIMIT: usize = 200_000;
 /// Bytes of a file's beginning in which its package clause has to be. Licence texts come first.
 const HEAD_LIMIT_BYTES: u64 = 64 << 10;
-/// Commands named on a page.
+/// Commands that are named.
 const COMMANDS_LIMIT: usize = 1000;
 
 /// The folders that hold commands, in the order of their names.
 ///
 /// # Errors
 /// The zip cannot be read, or has more files than any module.
-pub(super) fn find(file: &File, size: u64, module: &ModulePath, version: &Version) -> anyhow::Result<Vec<Dir>> {
+pub fn commands(file: &File, size: u64, module: &ModulePath, version: &Version) -> anyhow::Result<Vec<Dir>> {
     let mut zip =
         ZipArchive::new(BufReader::new(At { file, size, offset: 0 })).context("the module's zip cannot be read")?;
     anyhow::ensure!(zip.len() <= FILES_LIMIT, "the module has {} files", zip.len());
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn commands(files: &[(&str, &str)]) -> Vec<String> {
+    fn of(files: &[(&str, &str)]) -> Vec<String> {
         let mut zip = ZipWriter::new(tempfile::tempfile().unwrap());
         for (name, text) in files {
             zip.start_file(format!("example.com/M@v1.0.0/{name}"), SimpleFileOptions::default()).unwrap();
@@ -144,13 +144,13 @@ mod tests {
         let file = zip.finish().unwrap();
         let size = file.metadata().unwrap().len();
         let module = "example.com/M".parse().unwrap();
-        let found = find(&file, size, &module, &"v1.0.0".parse().unwrap()).unwrap();
+        let found = commands(&file, size, &module, &"v1.0.0".parse().unwrap()).unwrap();
         found.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn finds_commands() {
-        let found = commands(&[
+        let found = of(&[
             ("go.mod", "module example.com/M"),
             ("lib.go", "package m"),
             ("lib_test.go", "package main"),
@@ -169,8 +169,8 @@ mod tests {
             ("l/l.txt", "package main"),
         ]);
         assert_eq!(found, ["/cmd/a", "/cmd/b", "/internal/g"]);
-        assert_eq!(commands(&[("main.go", "package main")]), ["/"]);
-        assert!(commands(&[]).is_empty());
+        assert_eq!(of(&[("main.go", "package main")]), ["/"]);
+        assert!(of(&[]).is_empty());
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"PK no zip").unwrap();
         let module = "example.com/m".parse().unwrap();
-        assert!(find(&file, 9, &module, &"v1.0.0".parse().unwrap()).is_err());
+        assert!(commands(&file, 9, &module, &"v1.0.0".parse().unwrap()).is_err());
     }
 
     proptest! {
