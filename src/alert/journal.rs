@@ -32,6 +32,6 @@ impl Journal {
 
 /// Whether somebody has signed or served what cannot be right; the others may pass by themselves.
 fn is_somebodys_mistake(kind: &str) -> bool {
-    use AlertKind::{CannotBuildHere, Disk, PeerBack, PeerSilent};
-    kind.parse().is_ok_and(|kind: AlertKind| !matches!(kind, PeerSilent | PeerBack | CannotBuildHere | Disk))
+    use AlertKind::{CannotBuildHere, Disk, PeerBack, PeerSilent, Ring};
+    kind.parse().is_ok_and(|kind: AlertKind| !matches!(kind, PeerSilent | PeerBack | CannotBuildHere | Disk | Ring))
 }
