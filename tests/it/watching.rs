@@ -46,18 +46,24 @@ fn rules_and_dashboard_and_manual_speak_of_metrics_that_there_are() {
     let (rules_text, manual) = (doc("prometheus-rules.yml"), doc("OPERATING.md"));
     let dashboard: Value = serde_json::from_str(&doc("grafana-dashboard.json")).expect("JSON");
     let modules = Modules::start();
-    let [leader, follower] = ["leader.example", "follower.example"].map(Place::new);
-    // Its word is never needed here, so it need not be able to build.
-    let setups = [leader.verifies(&modules, "", &[&follower]), follower.verifies(&modules, "", &[&leader])];
-    let nodes = [setups[0].start(), setups[1].start()];
+    let [leader, follower, auditor] = ["leader.example", "follower.example", "auditor.example"].map(Place::new);
+    let observed = format!("sandbox = \"none\"\n[audit]\n{}vote = false\n", leader.as_peer());
+    // No word is needed here, so nobody need be able to build.
+    let setups = [
+        leader.verifies(&modules, "", &[&follower]),
+        follower.verifies(&modules, "", &[&leader]),
+        auditor.builds(&modules, &observed, &[]),
+    ];
+    let nodes = setups.each_ref().map(|setup| setup.start());
+    let all = || format!("{}{}", metrics(&nodes[1]), metrics(&nodes[2]));
 
     let wanted: BTreeSet<String> = named(&rules_text).into_iter().chain(named(&dashboard.to_string())).collect();
     assert!(wanted.len() > 15, "{wanted:?}");
-    let missing = || wanted.difference(&samples(&metrics(&nodes[1]))).cloned().collect::<Vec<_>>();
+    let missing = || wanted.difference(&samples(&all())).cloned().collect::<Vec<_>>();
     eventually(Duration::from_secs(60), "all of them are there once the peer was reached", || missing().is_empty());
 
     // A row for each family, under the name that its samples have.
-    let text = metrics(&nodes[1]);
+    let text = all();
     let mut families = 0;
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (family, kind) = line.split_once(' ').expect("a name and a kind");
