@@ -109,7 +109,7 @@ fn read(file: &Path, target: Option<Target>) -> anyhow::Result<(u64, Sum, Spec)>
     let content = Content::new(&file).context("cannot read it")?;
     let image = Image::read(&content)?;
     let info = BuildInfo::read(&content, &image)?;
-    let stripped = image.symbols(&content).context("its symbol table")?.is_empty();
+    let stripped = image.is_stripped(&content).context("its symbol table")?;
     Ok((size, sum, spec(&info, stripped, target)?))
 }
 

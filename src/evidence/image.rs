@@ -194,6 +194,18 @@ impl Image {
         Ok(symbols)
     }
 
+    /// Whether it was linked without a symbol table, as by `-ldflags=-s`. What a system's loader asks of libraries stands
+    /// in stripped programs as well, and names no bytes of the file.
+    ///
+    /// # Errors
+    /// As for [`Image::symbols`].
+    pub fn is_stripped(&self, content: &Content<'_>) -> anyhow::Result<bool> {
+        match self.format {
+            "plan9" => Ok(!self.sections.iter().any(|section| section.name == "syms" && section.stored > 0)),
+            _ => Ok(self.symbols(content)?.is_empty()),
+        }
+    }
+
     /// Mach-O and PE say no sizes: a symbol ends where the next one or its section does.
     fn fill_sizes(&self, symbols: &mut [Symbol]) {
         let (mut next, mut current) = (u64::MAX, u64::MAX);

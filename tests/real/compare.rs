@@ -77,6 +77,12 @@ impl Built {
         File::open(&self.path).unwrap()
     }
 
+    fn is_stripped(&self) -> bool {
+        let file = self.file();
+        let content = Content::new(&file).unwrap();
+        Image::read(&content).unwrap().is_stripped(&content).unwrap()
+    }
+
     fn against(&self, other: &Built) -> Comparison {
         let started = Instant::now();
         let found = compare(&self.file(), &other.file()).unwrap().expect("they differ");
@@ -107,6 +113,7 @@ fn classes(target: &str) {
     assert_eq!(found.binaries.map(|binary| binary.build_id.unwrap()), ["abcdefghij", "0123456789"]);
 
     let stripped = program.build(target, &["-trimpath", "-ldflags=-buildid= -s"]);
+    assert_eq!([&plain, &stripped].map(Built::is_stripped), [false, true], "{target}");
     let found = plain.against(&stripped);
     assert_eq!(found.class, Class::Size, "{target} {found:#?}");
 
