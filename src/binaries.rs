@@ -13,6 +13,8 @@ mod read;
 mod receive;
 mod stage;
 
+use read::Written;
+
 pub use read::Stored;
 pub use receive::{Received, longest_gz, receive};
 
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use moka::sync::Cache;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -34,6 +37,9 @@ use crate::store::{BinaryRow, Store};
 
 /// How often times of service are written and the size limit is enforced.
 const SWEEP: Duration = Duration::from_secs(30);
+/// How long a file that was hashed and right is served without being hashed again, and how many are remembered.
+const RIGHT_FOR: Duration = Duration::from_mins(10);
+const RIGHT_FILES: u64 = 1000;
 /// Binaries evicted in one transaction.
 const EVICT_BATCH: usize = 64;
 
@@ -54,6 +60,8 @@ struct Inner {
     /// When binaries were last served, until the next sweep writes it. A crash loses half a
     /// minute of it, which only shifts what is evicted first.
     served: Mutex<HashMap<Sum, i64>>,
+    /// Compressed files that were hashed lately and were right.
+    right: Cache<Sum, Written>,
 }
 
 impl Binaries {
@@ -71,7 +79,8 @@ impl Binaries {
         for folder in [&folder, &staging] {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        let inner = Inner { folder, staging, evidence, limit, store, metrics, served: Mutex::default() };
+        let right = Cache::builder().max_capacity(RIGHT_FILES).time_to_live(RIGHT_FOR).build();
+        let inner = Inner { folder, staging, evidence, limit, store, metrics, served: Mutex::default(), right };
         let binaries = Binaries { inner: Arc::new(inner) };
         binaries.recover().await?;
         Ok(binaries)

@@ -1,11 +1,12 @@
 //! Reads a kept binary as a stream, whole or in part, compressed as kept or plain.
 //!
 //! What is read whole is hashed on the way, and its last piece is held back until the hash is
-//! right: a disk that changed a bit gives a cut download, never a wrong one.
+//! right: a disk that changed a bit gives a cut download, never a wrong one. A compressed file that was right minutes
+//! ago and was not written to since is not hashed again: that would take longer than sending it.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::store::BinaryRow;
 
 /// Bytes handed out at once. Each of any number of downloads holds two such pieces: one on its way to the client, and
 /// the one that is read meanwhile.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 128 << 10;
 
 /// A binary that is on disk. It can be read for as long as this lives, even if it is evicted meanwhile.
 #[derive(Clone)]
@@ -42,8 +43,25 @@ struct Download {
     left: u64,
     /// What the whole should hash to, if the whole is read.
     check: Option<(Sha256, [u8; 32])>,
+    /// Of the compressed file, if it is that which is checked.
+    written: Option<Written>,
     row: BinaryRow,
     binaries: Binaries,
+}
+
+/// Which file it is, and when it was last written to: another value means that its bytes may be others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Written {
+    fn of(file: &File) -> io::Result<Written> {
+        let file = file.metadata()?;
+        Ok(Written { device: file.dev(), inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) })
+    }
 }
 
 impl Stored {
@@ -51,8 +69,11 @@ impl Stored {
         Stored { row, gz: Arc::new(gz), plain: None, binaries }
     }
 
-    /// The same with what it unpacks to.
+    /// The same with what it unpacks to. Both were hashed just now, on their way here.
     pub(super) fn unpacked(mut self, plain: File) -> Stored {
+        if let Ok(written) = Written::of(&self.gz) {
+            self.binaries.inner.right.insert(self.row.sum, written);
+        }
         self.plain = Some(Arc::new(plain));
         self
     }
@@ -66,8 +87,12 @@ impl Stored {
     /// was put there.
     pub fn gz(&self, start: u64, len: u64) -> impl Stream<Item = io::Result<Bytes>> + use<> {
         let whole = (start, len) == (0, self.row.gz_size);
+        let written = Written::of(&self.gz).ok();
+        let known = written.is_some() && written == self.binaries.inner.right.get(&self.row.sum);
         let source = At { file: self.gz.clone(), offset: start };
-        self.download(Box::new(source), 0, len, whole.then_some(self.row.gz_sha256))
+        let mut download = self.download(Box::new(source), 0, len, (whole && !known).then_some(self.row.gz_sha256));
+        download.written = written;
+        download.stream()
     }
 
     /// The binary itself, from `start`, `len` bytes of it, and errors as for [`Stored::gz`].
@@ -75,36 +100,19 @@ impl Stored {
         let whole = (start, len) == (0, self.row.size);
         let expected = whole.then_some(self.row.sha256);
         match &self.plain {
-            Some(plain) => self.download(Box::new(At { file: plain.clone(), offset: start }), 0, len, expected),
+            Some(plain) => self.download(Box::new(At { file: plain.clone(), offset: start }), 0, len, None),
             None => {
                 let gz = At { file: self.gz.clone(), offset: 0 };
                 self.download(Box::new(MultiGzDecoder::new(gz)), start, len, expected)
             }
         }
+        .stream()
     }
 
-    fn download(
-        &self,
-        source: Box<dyn Read + Send>,
-        skip: u64,
-        left: u64,
-        expected: Option<[u8; 32]>,
-    ) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+    fn download(&self, source: Box<dyn Read + Send>, skip: u64, left: u64, expected: Option<[u8; 32]>) -> Download {
         let check = expected.map(|hash| (Sha256::new(), hash));
-        let download = Download { source, skip, left, check, row: self.row.clone(), binaries: self.binaries.clone() };
-        try_unfold(Next::of(download), async |next| {
-            let Next::Reading(reading) = next else {
-                return Ok(None);
-            };
-            let (download, piece) = reading.await.map_err(io::Error::other)?;
-            match piece {
-                Ok(piece) => Ok(Some((piece, Next::of(download)))),
-                Err(error) => {
-                    download.distrust(&error).await;
-                    Err(error)
-                }
-            }
-        })
+        let (row, binaries) = (self.row.clone(), self.binaries.clone());
+        Download { source, skip, left, check, written: None, row, binaries }
     }
 }
 
@@ -127,6 +135,23 @@ impl Next {
 }
 
 impl Download {
+    /// Its pieces, each read while the one before is on its way.
+    fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + use<> {
+        try_unfold(Next::of(self), async |next| {
+            let Next::Reading(reading) = next else {
+                return Ok(None);
+            };
+            let (download, piece) = reading.await.map_err(io::Error::other)?;
+            match piece {
+                Ok(piece) => Ok(Some((piece, Next::of(download)))),
+                Err(error) => {
+                    download.distrust(&error).await;
+                    Err(error)
+                }
+            }
+        })
+    }
+
     /// The next piece of what was asked for.
     fn read(&mut self) -> io::Result<Bytes> {
         let skipped = io::copy(&mut self.source.by_ref().take(self.skip), &mut io::sink())?;
@@ -139,8 +164,13 @@ impl Download {
         self.left -= len;
         if let Some((hasher, expected)) = &mut self.check {
             hasher.update(&piece);
-            if self.left == 0 && <[u8; 32]>::from(hasher.clone().finalize()) != *expected {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "its bytes have changed on disk"));
+            if self.left == 0 {
+                if <[u8; 32]>::from(hasher.clone().finalize()) != *expected {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "its bytes have changed on disk"));
+                }
+                if let Some(written) = self.written {
+                    self.binaries.inner.right.insert(self.row.sum, written);
+                }
             }
         }
         Ok(piece.into())
@@ -166,5 +196,54 @@ impl Read for At {
         let read = self.file.read_at(buf, self.offset)?;
         self.offset += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::TryStreamExt as _;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::store::Store;
+    use crate::tlog::SignerKey;
+
+    #[tokio::test]
+    async fn what_changed_on_disk_is_cut_off_even_if_it_was_right_before() {
+        let data = tempfile::tempdir().expect("a folder");
+        let key = SignerKey::generate("node.example", [7; 32]).expect("a key");
+        let store = Store::open(data.path(), crate::log::forms(&key), Metrics::new()).expect("a store");
+        let binaries = Binaries::open(data.path(), u64::MAX, store.clone(), Metrics::new()).await.expect("folders");
+        let program = data.path().join("program");
+        let plain: Vec<u8> = (0..400_000u32).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(&program, &plain).expect("written");
+        let row = binaries.keep(&program).await.expect("kept");
+        let (sum, kept) = (row.sum, row.clone());
+        let restore = || {
+            let row = kept.clone();
+            store.write(move |tx| tx.put_binary(&row))
+        };
+        restore().await.expect("noted");
+        let path = super::super::path(&data.path().join("binaries"), &sum);
+        let right = std::fs::read(&path).expect("there");
+        let read = async || {
+            let stored = binaries.find(&sum).await.expect("a store").expect("present");
+            let gz: io::Result<Vec<Bytes>> = stored.gz(0, row.gz_size).try_collect().await;
+            gz.map(|pieces| pieces.concat())
+        };
+        for at in [0, right.len() / 2, right.len() - 1] {
+            // The second time it is known to be right.
+            for _ in 0..2 {
+                assert!(read().await.expect("right") == right);
+            }
+            let mut wrong = right.clone();
+            wrong[at] ^= 1;
+            std::fs::write(&path, &wrong).expect("written");
+            let error = read().await.expect_err("wrong");
+            assert!(error.to_string().contains("changed on disk"), "{error}");
+            assert!(binaries.find(&sum).await.expect("a store").is_none(), "it counts as evicted");
+            std::fs::write(&path, &right).expect("written");
+            restore().await.expect("noted");
+        }
     }
 }
