@@ -28,7 +28,7 @@ pub struct Args {
     /// Build so many at most: the newest, unless the configuration has oldest-first
     #[arg(long, value_name = "N", requires = "once")]
     limit: Option<u64>,
-    /// Only a part, drawn by chance, from 0 to 1
+    /// Only a part, drawn by chance, from 0 to 1; all by default, whatever the configuration says
     #[arg(long, value_name = "P", requires = "once", value_parser = part)]
     sample: Option<f64>,
     #[command(flatten)]

@@ -101,7 +101,8 @@ fn prepare(args: Args) -> anyhow::Result<(Config, Task)> {
         began: Timestamp::now().as_second(),
     };
     config.audit = Some(Audit {
-        sample: args.sample.unwrap_or(audit.sample),
+        // Who names one run means all of it.
+        sample: args.sample.unwrap_or(1.0),
         max_per_day: None,
         peers: vec![name],
         from: Some(args.from.unwrap_or(0)),
