@@ -74,6 +74,7 @@ impl Problem {
 #[template(path = "home.html")]
 struct Home {
     base: Base,
+    builds: bool,
     targets: Vec<String>,
     recent: Vec<Recent>,
     voters: Vec<String>,
@@ -109,6 +110,7 @@ pub(super) async fn home(call: &Call<'_>) -> Result<Response<Body>, Error> {
     };
     let page = Home {
         base: Base::of(state),
+        builds: state.builder.is_some(),
         targets: Target::all().map(|target| target.to_string()).collect(),
         forms: forms(&example, recent.first()),
         recent: recent.into_iter().map(Recent::of).collect(),

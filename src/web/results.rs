@@ -43,6 +43,7 @@ struct Page {
     gz_path: String,
     gz_size: String,
     held: bool,
+    has_log: bool,
     sum: String,
     lookup: String,
     record_json: String,
@@ -167,7 +168,10 @@ async fn page(call: &Call<'_>, row: &RecordRow) -> Result<Response<Body>, Error>
     let state = call.state;
     let (spec, sum) = (&row.record.spec, row.record.sum);
     let view = state.tally.view(spec).await?;
-    let binary = state.store.read(move |reader| reader.binary(&sum)).await?;
+    let log_of = spec.clone();
+    let read =
+        move |reader: &crate::store::Reader<'_>| Ok((reader.binary(&sum)?, reader.build_log(&log_of)?.is_some()));
+    let (binary, has_log) = state.store.read(read).await?;
     let path = result_path(row);
     let file = spec.file_name();
     let gz_file = format!("{file}.gz");
@@ -185,6 +189,7 @@ async fn page(call: &Call<'_>, row: &RecordRow) -> Result<Response<Body>, Error>
         gz_path: format!("{path}{gz_file}"),
         gz_size: binary.as_ref().map(|binary| pages::bytes(binary.gz_size)).unwrap_or_default(),
         held: binary.is_some_and(|binary| binary.present),
+        has_log,
         file,
         gz_file,
         path,

@@ -192,6 +192,8 @@ fn a_node_that_only_verifies_has_the_same_records_and_builds_nothing() {
     let installed = std::fs::read_dir(setups[2].data.join("toolchains")).map_or(0, Iterator::count);
     assert_eq!(installed, 0, "it has fetched no Go");
     assert!(!setups[2].log().contains("builds are confined"), "it has looked for no walls");
+    let [builds, verifies] = [&nodes[0], verifier].map(|node| node.get("/").text().contains("builds nothing itself"));
+    assert!(!builds && verifies, "the home pages say who does what");
     is_whole(&setups.each_ref());
 }
 
