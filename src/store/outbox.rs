@@ -111,7 +111,7 @@ impl Reader<'_> {
         let mut query = self.conn.prepare_cached(
             "SELECT channel, count(*), min(at),
                  (SELECT error FROM outbox AS tried WHERE tried.channel = outbox.channel AND error IS NOT NULL
-                  ORDER BY event LIMIT 1)
+                  ORDER BY next_at DESC LIMIT 1)
              FROM outbox JOIN alert_event ON alert_event.id = event GROUP BY channel ORDER BY channel",
         )?;
         let rows = query.query_map([], |row| {

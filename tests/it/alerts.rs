@@ -29,6 +29,12 @@ fn idle(modules: &Modules, alerts: &str) -> Setup {
     Setup::empty(modules).with(&format!("[alerts]\nlongest-retry = \"1s\"\n{alerts}"))
 }
 
+/// Waits until nobody has a data directory open: a store is closed some moments after its last handle is gone.
+fn released(data: &Path) {
+    let lock = fs::File::options().write(true).open(data.join("lock")).expect("there was a node");
+    eventually(PATIENCE, "the store is closed", || lock.try_lock().is_ok());
+}
+
 /// Opens the store of a node that has just ended.
 fn open(data: &Path) -> Store {
     let own = sumpeer::node::read_key(&data.join("key")).expect("the node made one");
@@ -72,7 +78,7 @@ fn an_outage_and_two_kills_lose_nothing_and_double_nothing() {
     // Its channels are known from then on.
     assert_eq!(setup.start().terminate().0, Some(0));
     tokio::runtime::Runtime::new().expect("a runtime").block_on(trouble(&setup.data));
-    drop(open(&setup.data));
+    released(&setup.data);
 
     let behind = |node: &crate::world::Node| {
         let answer = crate::world::request(&node.admin, "GET /channels", "", "", PATIENCE).expect("an answer");
