@@ -28,6 +28,8 @@ use anyhow::{Context as _, ensure};
 const SERVER: &str = "--server";
 /// Entries that the log has before readers come: more than a stalled reader's buffers hold.
 const BEFORE: u64 = 5_000;
+/// Entries after which the caches of the store are full.
+const WARM_ENTRIES: u64 = 60_000;
 
 fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -50,14 +52,16 @@ fn main() -> anyhow::Result<()> {
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 async fn fan_out(readers: u64, entries: u64, bursts: u64) -> anyhow::Result<()> {
     let mut server = Server::start()?;
-    // What the first request and the growth of the log bring about is not a stream's: pages that the store caches.
+    // What the first request and the growth of the log bring about is not a stream's: the store caches pages until it
+    // has as many as it may.
     let first = client::Readers::connect(server.address, 1).await?;
-    for burst in 1..=bursts {
+    let growths = WARM_ENTRIES / entries.max(1);
+    for growth in 1..=growths {
         server.send(&format!("grow {entries}"))?;
-        first.all_have(burst * entries).await?;
+        first.all_have(growth * entries).await?;
         server.answer()?;
     }
-    first.close(bursts * entries)?;
+    first.close(growths * entries)?;
     server.until(0)?;
     let before = server.state()?;
     let clients = client::Readers::connect(server.address, readers).await?;
