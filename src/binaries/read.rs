@@ -22,7 +22,7 @@ use crate::store::BinaryRow;
 
 /// Bytes handed out at once. Each of any number of downloads holds two such pieces: one on its way to the client, and
 /// the one that is read meanwhile.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 128 << 10;
 
 /// A binary that is on disk. It can be read for as long as this lives, even if it is evicted meanwhile.
 #[derive(Clone)]
