@@ -68,6 +68,18 @@ impl Reader<'_> {
         let mut query = self.conn.prepare_cached("SELECT gz FROM build_log WHERE spec = ?1")?;
         Ok(query.query_row([id.0], |row| row.get(0)).optional()?)
     }
+
+    /// Whether there is output of a build of a spec.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub fn has_build_log(&self, spec: &Spec) -> anyhow::Result<bool> {
+        let Some(id) = self.spec_id(spec)? else {
+            return Ok(false);
+        };
+        let mut query = self.conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM build_log WHERE spec = ?1)")?;
+        Ok(query.query_row([id.0], |row| row.get(0))?)
+    }
 }
 
 impl Tx<'_> {

@@ -169,8 +169,7 @@ async fn page(call: &Call<'_>, row: &RecordRow) -> Result<Response<Body>, Error>
     let (spec, sum) = (&row.record.spec, row.record.sum);
     let view = state.tally.view(spec).await?;
     let log_of = spec.clone();
-    let read =
-        move |reader: &crate::store::Reader<'_>| Ok((reader.binary(&sum)?, reader.build_log(&log_of)?.is_some()));
+    let read = move |reader: &crate::store::Reader<'_>| Ok((reader.binary(&sum)?, reader.has_build_log(&log_of)?));
     let (binary, has_log) = state.store.read(read).await?;
     let path = result_path(row);
     let file = spec.file_name();
