@@ -224,13 +224,6 @@ impl Overrides {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<String>);
 
-impl ConfigErrors {
-    /// The errors, one after the other.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-}
-
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n"))

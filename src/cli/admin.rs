@@ -4,6 +4,7 @@
 //! scope: what the commands ask for, and how they show it, but for columns.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,20 @@ impl NodeArgs {
         let overrides = Overrides { data: self.data.clone(), ..Overrides::default() };
         Ok(Config::load(self.config.as_deref(), overrides)?)
     }
+
+    /// Prints an answer to standard output: as an object with `--json`, else as text, which ends its own lines.
+    ///
+    /// # Errors
+    /// Standard output takes no more.
+    pub(super) fn print(&self, value: &Value, text: &str) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{value}")?;
+        } else {
+            write!(out, "{text}")?;
+        }
+        Ok(())
+    }
 }
 
 /// A running node.
@@ -75,7 +90,7 @@ impl Admin {
         let path = data.join("admin");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let data = data.display();
                 bail!(NoNode(format!("no node runs on the data directory {data}: start it with `sumpeer serve`")))
             }

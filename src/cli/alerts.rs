@@ -1,6 +1,5 @@
 //! `sumpeer alerts`: what needs somebody, and whether somebody would be told.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -51,12 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             (json!({"channels": channels}), text, if failed { Exit::Failure } else { Exit::Ok })
         }
     };
-    let mut out = io::stdout().lock();
-    if args.node.json {
-        writeln!(out, "{value}")?;
-    } else {
-        write!(out, "{text}")?;
-    }
+    args.node.print(&value, &text)?;
     Ok(exit)
 }
 

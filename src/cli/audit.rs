@@ -2,8 +2,6 @@
 
 mod once;
 
-use std::io::{self, Write};
-
 use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 
@@ -56,12 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         audits.retain(|audit| audit["peer"] == name.as_str());
         ensure!(!audits.is_empty(), "this node audits no peer called {name}");
     }
-    let mut out = io::stdout().lock();
-    if args.node.json {
-        writeln!(out, "{}", json!({"items": audits}))?;
-    } else {
-        write!(out, "{}", show(&audits))?;
-    }
+    args.node.print(&json!({"items": audits}), &show(&audits))?;
     if let Some(why) = list["stopped"].as_str() {
         eprintln!("nothing is built any more: {why}");
     }

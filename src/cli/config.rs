@@ -36,18 +36,12 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
             Ok(Exit::Ok)
         }
         Command::Check { file } => {
-            let errors = match Config::load(Some(file), Overrides::default()) {
-                Ok(_) => Vec::new(),
-                Err(errors) => errors.iter().map(str::to_owned).collect(),
-            };
-            for error in &errors {
-                eprintln!("{error}");
+            if let Err(errors) = Config::load(Some(file), Overrides::default()) {
+                eprintln!("{errors}");
+                return Ok(Exit::Failure);
             }
-            if errors.is_empty() {
-                eprintln!("{}: no errors", file.display());
-                return Ok(Exit::Ok);
-            }
-            Ok(Exit::Failure)
+            eprintln!("{}: no errors", file.display());
+            Ok(Exit::Ok)
         }
     }
 }

@@ -1,7 +1,5 @@
 //! `sumpeer divergences`: what was found to differ, and settling it.
 
-use std::io::{self, Write};
-
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -61,12 +59,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
             (done, format!("divergence {id} is settled\n"), false)
         }
     };
-    let mut out = io::stdout().lock();
-    if args.node.json {
-        writeln!(out, "{value}")?;
-    } else {
-        write!(out, "{text}")?;
-    }
+    args.node.print(&value, &text)?;
     Ok(if open { Exit::Divergence } else { Exit::Ok })
 }
 

@@ -1,7 +1,5 @@
 //! `sumpeer peers`: how following the other nodes goes, and ending a quarantine.
 
-use std::io::{self, Write};
-
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -37,25 +35,18 @@ enum Command {
 /// No node runs there, or it says why not.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let admin = Admin::find(&args.node)?;
-    let mut out = io::stdout().lock();
     match args.command {
         None => {
             let peers = admin.list("/api/v1/peers").await?;
-            if args.node.json {
-                writeln!(out, "{}", json!({"items": peers}))?;
-            } else {
-                write!(out, "{}", show(&peers))?;
-            }
+            args.node.print(&json!({"items": peers}), &show(&peers))?;
             let convicted = peers.iter().any(|peer| !peer["quarantine"].is_null());
             Ok(if convicted { Exit::Divergence } else { Exit::Ok })
         }
         Some(Command::Release { name, note }) => {
             let done = admin.act("/actions/release", &json!({"peer": name, "note": note})).await?;
-            if args.node.json {
-                writeln!(out, "{done}")?;
-            } else {
-                let (name, id) = (plain(&done["released"]), plain(&done["divergence"]));
-                writeln!(out, "released {name}; divergence {id} is settled")?;
+            let (name, id) = (plain(&done["released"]), plain(&done["divergence"]));
+            args.node.print(&done, &format!("released {name}; divergence {id} is settled\n"))?;
+            if !args.node.json {
                 eprintln!(
                     "{name} must go on with exactly the log that is stored here, or its next head convicts it again. \
                      If it lost its log, it needs a new key and a new [[peer]]."

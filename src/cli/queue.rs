@@ -1,7 +1,5 @@
 //! `sumpeer queue`: what a running node builds, and what it will.
 
-use std::io::{self, Write};
-
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -20,12 +18,7 @@ pub struct Args {
 /// No node runs there.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
     let builds = Admin::find(&args.node)?.list("/api/v1/queue").await?;
-    let mut out = io::stdout().lock();
-    if args.node.json {
-        writeln!(out, "{}", json!({"items": builds}))?;
-    } else {
-        write!(out, "{}", show(&builds))?;
-    }
+    args.node.print(&json!({"items": builds}), &show(&builds))?;
     Ok(Exit::Ok)
 }
 
