@@ -104,6 +104,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     channels.open(&store).await?;
     let office = alert::Office { store: store.clone(), author, pace: alerts::pace(&config), metrics: metrics.clone() };
     channels.spawn(&office, &mut tasks, &stop);
+    let names = Names { own: own.clone(), peers: following.peers.clone() };
     let mut voters = std::mem::take(&mut following.voters);
     let (mut built, mut mirror) = (None, None);
     // Rung when a build begins: it is what takes room.
@@ -125,8 +126,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
         voters.insert(0, Voter { name: key.name().to_owned(), vkey: key.verifier().to_string(), own: true });
         built = Some((builder, reports));
     } else {
-        let names = Names { own: own.clone(), peers: following.peers.clone() };
-        let (copies, copier) = Mirror::new(store.clone(), binaries.clone(), names, transport.clone());
+        let (copies, copier) = Mirror::new(store.clone(), binaries.clone(), names.clone(), transport.clone());
         tasks.spawn("mirror", copier.run(stop.clone()));
         mirror = Some(copies);
     }
@@ -144,7 +144,6 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
             tasks.spawn("watch", watcher.run(stop.clone()));
         }
     }
-    let names = Names { own: own.clone(), peers: peers.clone() };
     let comparer = Comparer::new(store.clone(), binaries.clone(), names, transport.clone());
     tasks.spawn("compare", comparer.run(tally.news(), stop.clone()));
     tasks.spawn("judge", tally.clone().judge_again(stop.clone()));

@@ -117,12 +117,9 @@ impl Serialize for TargetPattern {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn all() -> Selection {
+impl Selection {
+    /// Everything, from the first entry on.
+    pub(super) fn all() -> Selection {
         Selection {
             sample: 1.0,
             order: AuditOrder::NewestFirst,
@@ -133,6 +130,13 @@ mod tests {
             limit: None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
 
     fn spec(number: u32) -> Spec {
         format!("example.com/m@v1.0.{number}/linux-amd64-go1.27.1/").parse().unwrap()
@@ -145,12 +149,12 @@ mod tests {
         let check = |selection: Selection, want: bool| {
             assert_eq!(selection.chooses(&[7; 16], &spec(1)), want, "{}", selection.fingerprint());
         };
-        check(all(), true);
-        check(Selection { sample: 0.0, ..all() }, false);
-        check(Selection { go: vec![range("go1.27", "go1.27")], ..all() }, true);
-        check(Selection { go: vec![range("go1.27", ""), range("", "go1.26")], ..all() }, false);
-        check(Selection { targets: vec![pattern("windows/*"), pattern("*/amd64")], ..all() }, true);
-        check(Selection { targets: vec![pattern("linux/arm64"), pattern("windows/*")], ..all() }, false);
+        check(Selection::all(), true);
+        check(Selection { sample: 0.0, ..Selection::all() }, false);
+        check(Selection { go: vec![range("go1.27", "go1.27")], ..Selection::all() }, true);
+        check(Selection { go: vec![range("go1.27", ""), range("", "go1.26")], ..Selection::all() }, false);
+        check(Selection { targets: vec![pattern("windows/*"), pattern("*/amd64")], ..Selection::all() }, true);
+        check(Selection { targets: vec![pattern("linux/arm64"), pattern("windows/*")], ..Selection::all() }, false);
         for bad in ["", "linux", "linux/", "/amd64", "linux/riscv", "linux/*/x", "Linux/*"] {
             assert!(bad.parse::<TargetPattern>().is_err(), "{bad}");
         }
@@ -158,7 +162,7 @@ mod tests {
 
     #[test]
     fn history_ends_where_the_peer_was_met() {
-        let first = |history, from| Selection { history, from, ..all() }.first(40);
+        let first = |history, from| Selection { history, from, ..Selection::all() }.first(40);
         let firsts = [first(true, None), first(false, None), first(false, Some(7)), first(true, Some(50))];
         assert_eq!(firsts, [0, 40, 7, 50]);
     }
@@ -166,8 +170,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_sample_is_about_as_large_as_asked_and_grows(seed: [u8; 16], part in 0.0f64..=1.0) {
-            let small = Selection { sample: part, ..all() };
-            let large = Selection { sample: (part + 0.1).min(1.0), ..all() };
+            let small = Selection { sample: part, ..Selection::all() };
+            let large = Selection { sample: (part + 0.1).min(1.0), ..Selection::all() };
             let mut count = 0.0;
             for number in 0..1000 {
                 let spec = spec(number);

@@ -50,18 +50,6 @@ fn claim(number: u8, what: &str) -> Claim {
     }
 }
 
-fn all() -> Selection {
-    Selection {
-        sample: 1.0,
-        order: AuditOrder::NewestFirst,
-        go: Vec::new(),
-        targets: Vec::new(),
-        history: true,
-        from: None,
-        limit: None,
-    }
-}
-
 async fn open(data: &Path) -> Store {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -190,7 +178,7 @@ impl World {
 
 #[tokio::test]
 async fn each_entry_comes_to_what_both_words_say() {
-    let mut world = World::new(all()).await;
+    let mut world = World::new(Selection::all()).await;
     world.says("1=5 2=5 3=5 4=x").await;
     world.built("1=5").await;
     world.step(1).await;
@@ -205,7 +193,7 @@ async fn each_entry_comes_to_what_both_words_say() {
 
 #[tokio::test]
 async fn what_reproduced_before_and_differs_now_is_told_as_such() {
-    let mut world = World::new(all()).await;
+    let mut world = World::new(Selection::all()).await;
     world.says("1=5 2=5").await;
     world.step(1).await;
     world.built("1=5 2=5").await;
@@ -219,7 +207,7 @@ async fn what_reproduced_before_and_differs_now_is_told_as_such() {
 
 #[tokio::test]
 async fn history_order_and_budget_are_kept_over_restarts() {
-    let newest = Selection { history: false, ..all() };
+    let newest = Selection { history: false, ..Selection::all() };
     let mut world = World::new(newest.clone()).await;
     world.auditor.per_day = NonZeroU32::new(2);
     world.says("1=5 2=5").await;
@@ -240,24 +228,24 @@ async fn history_order_and_budget_are_kept_over_restarts() {
 
 #[tokio::test]
 async fn another_selection_chooses_anew_and_keeps_what_was_found() {
-    let mut world = World::new(all()).await;
+    let mut world = World::new(Selection::all()).await;
     world.says("1=5 2=5 3=5").await;
     world.step(1).await;
     world.built("1=5 2=6").await;
-    let world = world.restart(Selection { from: Some(1), ..all() }).await;
+    let world = world.restart(Selection { from: Some(1), ..Selection::all() }).await;
     world.step(1).await;
     assert_eq!(world.shows().await, "due 3 of 1- 2?");
-    let world = world.restart(Selection { sample: 0.0, ..all() }).await;
+    let world = world.restart(Selection { sample: 0.0, ..Selection::all() }).await;
     world.step(1).await;
     assert_eq!(world.shows().await, "due 3 of", "what was begun is still built");
-    let world = world.restart(all()).await;
+    let world = world.restart(Selection::all()).await;
     world.step(1).await;
     assert_eq!(world.shows().await, "due 3 of 0+ 1- 2?");
 }
 
 #[tokio::test]
 async fn a_limit_takes_the_first_of_the_order() {
-    let mut world = World::new(Selection { limit: Some(2), ..all() }).await;
+    let mut world = World::new(Selection { limit: Some(2), ..Selection::all() }).await;
     world.says("1=5 2=5 3=5 4=5").await;
     world.step(1).await;
     assert_eq!(world.shows().await, "due  of 0? 1? 2? 3?", "a peer whose head is not known may have more");

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{Module, Modules, Node, Place, request, shared, spec};
+use crate::world::{Module, Modules, Node, Place, eventually, request, shared, spec};
 
 fn doc(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
@@ -66,13 +66,7 @@ fn rules_and_dashboard_and_manual_speak_of_metrics_that_there_are() {
     let wanted: BTreeSet<String> = named(&rules_text).into_iter().chain(named(&dashboard.to_string())).collect();
     assert!(wanted.len() > 15, "{wanted:?}");
     let missing = || wanted.difference(&samples(&all())).cloned().collect::<Vec<_>>();
-    let mut left = missing();
-    let began = Instant::now();
-    while !left.is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(60), "not there once the peer was reached: {left:?}");
-        std::thread::sleep(Duration::from_millis(50));
-        left = missing();
-    }
+    eventually(Duration::from_secs(60), "all of them are there once the peers were reached", || missing().is_empty());
 
     // A row for each family, under the name that its samples have.
     let text = all();
