@@ -5,7 +5,7 @@
 //! ago and was not written to since is not hashed again: that would take longer than sending it.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
+use rustix::io::ReadWriteFlags;
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::error;
@@ -20,8 +21,8 @@ use tracing::error;
 use super::Binaries;
 use crate::store::BinaryRow;
 
-/// Bytes handed out at once. Each of any number of downloads holds two such pieces: one on its way to the client, and
-/// the one that is read meanwhile.
+/// Bytes handed out at once. Each of any number of downloads holds one such piece on its way to the client, and one more
+/// if its bytes have to be unpacked or hashed meanwhile.
 const CHUNK: usize = 128 << 10;
 
 /// A binary that is on disk. It can be read for as long as this lives, even if it is evicted meanwhile.
@@ -36,11 +37,13 @@ pub struct Stored {
 
 /// One download.
 struct Download {
-    source: Box<dyn Read + Send>,
+    source: Source,
     /// Bytes still to be dropped before the first that was asked for.
     skip: u64,
     /// Bytes still to be handed out.
     left: u64,
+    /// The piece handed out last, whose memory is used again once the client has it.
+    sent: Bytes,
     /// What the whole should hash to, if the whole is read.
     check: Option<(Sha256, [u8; 32])>,
     /// Of the compressed file, if it is that which is checked.
@@ -89,8 +92,8 @@ impl Stored {
         let whole = (start, len) == (0, self.row.gz_size);
         let written = Written::of(&self.gz).ok();
         let known = written.is_some() && written == self.binaries.inner.right.get(&self.row.sum);
-        let source = At { file: self.gz.clone(), offset: start };
-        let mut download = self.download(Box::new(source), 0, len, (whole && !known).then_some(self.row.gz_sha256));
+        let source = Source::File(At { file: self.gz.clone(), offset: start });
+        let mut download = self.download(source, 0, len, (whole && !known).then_some(self.row.gz_sha256));
         download.written = written;
         download.stream()
     }
@@ -100,46 +103,58 @@ impl Stored {
         let whole = (start, len) == (0, self.row.size);
         let expected = whole.then_some(self.row.sha256);
         match &self.plain {
-            Some(plain) => self.download(Box::new(At { file: plain.clone(), offset: start }), 0, len, None),
+            Some(plain) => self.download(Source::File(At { file: plain.clone(), offset: start }), 0, len, None),
             None => {
                 let gz = At { file: self.gz.clone(), offset: 0 };
-                self.download(Box::new(MultiGzDecoder::new(gz)), start, len, expected)
+                self.download(Source::Unpacked(Box::new(MultiGzDecoder::new(gz))), start, len, expected)
             }
         }
         .stream()
     }
 
-    fn download(&self, source: Box<dyn Read + Send>, skip: u64, left: u64, expected: Option<[u8; 32]>) -> Download {
+    fn download(&self, source: Source, skip: u64, left: u64, expected: Option<[u8; 32]>) -> Download {
         let check = expected.map(|hash| (Sha256::new(), hash));
         let (row, binaries) = (self.row.clone(), self.binaries.clone());
-        Download { source, skip, left, check, written: None, row, binaries }
+        Download { source, skip, left, sent: Bytes::new(), check, written: None, row, binaries }
     }
+}
+
+/// Where its bytes come from.
+enum Source {
+    File(At),
+    Unpacked(Box<dyn Read + Send>),
 }
 
 /// What a stream does while its reader is busy with the piece before.
 enum Next {
-    Reading(JoinHandle<(Download, io::Result<Bytes>)>),
+    /// Nothing: the piece needs but copying, if the kernel has it in memory.
+    Due(Box<Download>),
+    /// The piece comes from the disk, is unpacked or is hashed.
+    Reading(JoinHandle<(Box<Download>, io::Result<Bytes>)>),
     Done,
 }
 
 impl Next {
-    fn of(mut download: Download) -> Next {
-        if download.left == 0 {
-            return Next::Done;
+    fn of(download: Box<Download>) -> Next {
+        match (&download.source, &download.check) {
+            _ if download.left == 0 => Next::Done,
+            (Source::File(_), None) => Next::Due(download),
+            _ => Next::Reading(download.reading()),
         }
-        Next::Reading(spawn_blocking(move || {
-            let piece = download.read();
-            (download, piece)
-        }))
     }
 }
 
 impl Download {
-    /// Its pieces, each read while the one before is on its way.
+    /// Its pieces. Those that take work are made while the one before is on its way.
     fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + use<> {
-        try_unfold(Next::of(self), async |next| {
-            let Next::Reading(reading) = next else {
-                return Ok(None);
+        try_unfold(Next::of(Box::new(self)), async |next| {
+            let reading = match next {
+                Next::Done => return Ok(None),
+                Next::Due(mut download) => match download.at_hand() {
+                    Some(piece) => return Ok(Some((piece, Next::of(download)))),
+                    None => download.reading(),
+                },
+                Next::Reading(reading) => reading,
             };
             let (download, piece) = reading.await.map_err(io::Error::other)?;
             match piece {
@@ -150,6 +165,29 @@ impl Download {
                 }
             }
         })
+    }
+
+    fn reading(mut self: Box<Self>) -> JoinHandle<(Box<Download>, io::Result<Bytes>)> {
+        spawn_blocking(move || {
+            let piece = self.read();
+            (self, piece)
+        })
+    }
+
+    /// What can be had of the next piece without waiting for a disk. Handing each piece to another thread takes longer
+    /// than copying it, and asks for one more to be held.
+    fn at_hand(&mut self) -> Option<Bytes> {
+        let Source::File(At { file, offset }) = &mut self.source else {
+            return None;
+        };
+        let mut piece = std::mem::take(&mut self.sent).try_into_mut().unwrap_or_default();
+        piece.resize(usize::try_from(self.left).map_or(CHUNK, |left| left.min(CHUNK)), 0);
+        let buf = &mut [IoSliceMut::new(&mut piece)];
+        let len = rustix::io::preadv2(file, buf, *offset, ReadWriteFlags::NOWAIT).ok().filter(|len| *len > 0)?;
+        *offset += len as u64;
+        self.left -= len as u64;
+        self.sent = piece.freeze();
+        Some(self.sent.slice(..len))
     }
 
     /// The next piece of what was asked for.
@@ -177,7 +215,7 @@ impl Download {
     }
 
     /// A file that is not what was put there counts as evicted: it is had anew when next asked for.
-    async fn distrust(self, error: &io::Error) {
+    async fn distrust(self: Box<Self>, error: &io::Error) {
         error!(sum = %self.row.sum, "a kept binary cannot be read whole and counts as evicted: {error}");
         if let Err(error) = self.binaries.evict(vec![self.row.clone()]).await {
             error!("cannot note that a binary is unusable: {error:#}");
@@ -189,6 +227,15 @@ impl Download {
 struct At {
     file: Arc<File>,
     offset: u64,
+}
+
+impl Read for Source {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Source::File(file) => file.read(buf),
+            Source::Unpacked(unpacked) => unpacked.read(buf),
+        }
+    }
 }
 
 impl Read for At {

@@ -18,6 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::Response;
+use axum::http::header::CONTENT_LENGTH;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
@@ -34,7 +35,7 @@ use tracing::{debug, warn};
 
 use super::tls::Tls;
 use crate::metrics::Metrics;
-use watched::{Activity, Watched};
+use watched::{Activity, Socket, Watched};
 
 /// The most bytes of a request's head. Longer ones get 431 from hyper; a URL longer than half of
 /// it is refused by our own routes, in our own words.
@@ -42,6 +43,10 @@ const HEAD_LIMIT_BYTES: usize = 8 << 10;
 
 /// What the kernel holds of an answer that a reader does not take.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// The same of an answer that is longer than that and says so, such as a download: the fewer turns it takes, the sooner
+/// it is over. Of streams, which do not say how long they are, thousands may stand still at once.
+const DOWNLOAD_BUFFER_BYTES: usize = 256 << 10;
 
 /// How long the kernel waits for a reader that takes nothing before it drops the connection.
 /// Neither axum nor hyper ever notice one. Within half a minute it is gone.
@@ -199,7 +204,7 @@ async fn connection(
     }
 }
 
-async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn requests<S: Socket + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     client: Client,
     encrypted: Option<Encrypted>,
@@ -221,7 +226,8 @@ async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             let Ok(response) = app.oneshot(request).await;
             // The connection is busy until the last byte of the body is on its way.
             let until = response.extensions().get::<Until>().map(|until| until.0);
-            Ok::<Response<_>, Infallible>(response.map(|body| busy.until_end_of(body, until)))
+            let buffer = send_buffer(&response);
+            Ok::<Response<_>, Infallible>(response.map(|body| busy.until_end_of(body, until, buffer)))
         }
     });
     let builder = builder(executor);
@@ -251,6 +257,12 @@ fn builder(executor: Running) -> auto::Builder<Running> {
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
+}
+
+/// How much of an answer the kernel may hold.
+fn send_buffer(response: &Response<Body>) -> usize {
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.unwrap_or(0) > SEND_BUFFER_BYTES { DOWNLOAD_BUFFER_BYTES } else { SEND_BUFFER_BYTES }
 }
 
 fn tune(stream: &TcpStream) -> std::io::Result<()> {

@@ -25,6 +25,9 @@ struct Running {
 const SHORT: Timeouts =
     Timeouts { head: Duration::from_millis(300), idle: Duration::from_millis(900), stop: Duration::from_millis(600) };
 
+/// Bytes of an answer that says how long it is.
+const LARGE: usize = 2 << 20;
+
 async fn start(connections: usize) -> Running {
     start_with(connections, None).await
 }
@@ -54,7 +57,8 @@ async fn start_with(connections: usize, tls: Option<Tls>) -> Running {
                 response.extensions_mut().insert(Until(Instant::now() + SHORT.idle));
                 response
             }),
-        );
+        )
+        .route("/large", get(|| async { vec![b'x'; LARGE] }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -171,6 +175,57 @@ async fn an_answer_that_must_end_is_cut_off_though_it_is_hardly_read() {
         assert!(started.elapsed() < SHORT.idle * 3, "it is still there");
         assert!(started.elapsed() > SHORT.idle * 2 / 3 || server.metrics.connections.get() == 1, "too early");
     }
+}
+
+/// Asks for `path` and takes little of it; gives how many bytes the kernel holds of the answer once it takes no more.
+async fn held(server: &Running, stream: &mut TcpStream, path: &str) -> u64 {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+    let (from, to) = (server.address.port(), stream.local_addr().unwrap().port());
+    let (mut before, began) = (0, Instant::now());
+    loop {
+        sleep(Duration::from_millis(100)).await;
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        // Numbers in hexadecimal: local and remote address and port, state, bytes to be sent and to be read.
+        let ours = sockets.lines().find_map(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let (local, remote, queues) = (fields.next()?, fields.next()?, fields.nth(1)?);
+            let both = local.ends_with(&format!(":{from:04X}")) && remote.ends_with(&format!(":{to:04X}"));
+            both.then(|| u64::from_str_radix(queues.split_once(':')?.0, 16).ok()).flatten()
+        });
+        let now = ours.expect("the connection");
+        if now > 0 && now == before {
+            return now;
+        }
+        before = now;
+        assert!(began.elapsed() < Duration::from_secs(5), "it goes on");
+    }
+}
+
+#[tokio::test]
+async fn a_download_may_leave_more_with_the_kernel_than_a_stream() {
+    let server = start(10).await;
+    let connect = async || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        socket.connect(server.address).await.unwrap()
+    };
+    // The kernel counts what it needs beside the bytes, and has twice what it is told for both.
+    let few = 2 * SEND_BUFFER_BYTES as u64;
+    let download = held(&server, &mut connect().await, "/large").await;
+    assert!(download > few && download <= 2 * DOWNLOAD_BUFFER_BYTES as u64, "{download}");
+    let stream = held(&server, &mut connect().await, "/endless").await;
+    assert!(stream <= few, "{stream}");
+    // A stream after a download has no more than any.
+    let mut both = connect().await;
+    both.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut left = LARGE;
+    while left > 0 {
+        let mut piece = [0; 8 << 10];
+        let read = both.read(&mut piece).await.unwrap();
+        left -= piece[..read].iter().filter(|byte| **byte == b'x').count();
+    }
+    let stream = held(&server, &mut both, "/endless").await;
+    assert!(stream <= few, "{stream}");
 }
 
 #[tokio::test]

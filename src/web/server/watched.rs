@@ -3,7 +3,8 @@
 //! hyper has one timer for both an idle connection and half a head; we promise different times for
 //! the two. So the socket itself keeps the time: hyper reads from it whenever it waits for the
 //! client, and a read that waits too long fails, which ends the connection.
-//! While a request is being answered no timer runs here, but for an answer that must be over at a given time.
+//! While a request is being answered no timer runs here, but for an answer that must be over at a given time. The socket
+//! is also where an answer gets as large a send buffer as it may have.
 
 use std::io;
 use std::pin::Pin;
@@ -14,10 +15,13 @@ use axum::body::Body;
 use axum::http::Version;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
 
-use super::Timeouts;
+use super::{SEND_BUFFER_BYTES, Timeouts};
 
 /// What a connection is doing, shared by its socket and its requests.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ struct Now {
     http2: bool,
     /// When the answers end that have to, whether they are read or not.
     ends: Vec<Instant>,
+    /// How many bytes of the newest answer the kernel may hold.
+    send_buffer: usize,
     /// Who waits in a read while requests are in flight: its timer starts when they end.
     reader: Option<Waker>,
 }
@@ -44,7 +50,8 @@ struct Now {
 impl Activity {
     pub(super) fn new(timeouts: Timeouts) -> Activity {
         let deadline = Instant::now() + timeouts.head;
-        let now = Now { in_flight: 0, deadline, in_head: false, http2: false, ends: Vec::new(), reader: None };
+        let (ends, send_buffer) = (Vec::new(), SEND_BUFFER_BYTES);
+        let now = Now { in_flight: 0, deadline, in_head: false, http2: false, ends, send_buffer, reader: None };
         Activity { timeouts, now: Arc::new(Mutex::new(now)) }
     }
 
@@ -97,18 +104,18 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// Ties the end of being busy to the end of a body, which is cut off at `until`.
-    pub(super) fn until_end_of(mut self, body: Body, until: Option<Instant>) -> BusyBody {
-        if let Some(until) = until {
-            self.until = Some(until);
-            let mut now = self.activity.lock();
-            now.ends.push(until);
-            let reader = now.reader.take();
-            drop(now);
-            // It has to set an alarm.
-            if let Some(reader) = reader {
-                reader.wake();
-            }
+    /// Ties the end of being busy to the end of a body, which is cut off at `until`, and of which the kernel may hold
+    /// `send_buffer` bytes.
+    pub(super) fn until_end_of(mut self, body: Body, until: Option<Instant>, send_buffer: usize) -> BusyBody {
+        self.until = until;
+        let mut now = self.activity.lock();
+        now.send_buffer = send_buffer;
+        now.ends.extend(until);
+        // It has to set an alarm.
+        let reader = until.and_then(|_| now.reader.take());
+        drop(now);
+        if let Some(reader) = reader {
+            reader.wake();
         }
         BusyBody { body, _busy: self }
     }
@@ -155,17 +162,36 @@ impl http_body::Body for BusyBody {
     }
 }
 
+/// What a connection goes over in the end.
+pub(super) trait Socket {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Socket for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// A socket, or TLS on one, whose reads fail once the client has been silent for too long.
 pub(super) struct Watched<S> {
     stream: S,
     activity: Activity,
+    /// As set on the socket, in bytes.
+    send_buffer: usize,
     /// Wakes the task that waits in a read.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Activity) -> Watched<S> {
-        Watched { stream, activity, alarm: None }
+        Watched { stream, activity, send_buffer: SEND_BUFFER_BYTES, alarm: None }
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -204,8 +230,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: Socket> Watched<S> {
+    /// Gives the socket the buffer that the newest answer is to have.
+    fn fit(&mut self) {
+        let wanted = self.activity.lock().send_buffer;
+        if wanted != self.send_buffer {
+            // With the one before, the answer is slower or takes more memory, and no worse.
+            let _ = set_socket_send_buffer_size(self.stream.socket(), wanted);
+            self.send_buffer = wanted;
+        }
+    }
+}
+
+impl<S: Socket + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.fit();
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -214,6 +253,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.fit();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
