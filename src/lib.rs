@@ -54,7 +54,7 @@
 //! docs/PROTOCOL.md has every text byte for byte.
 
 /// Half of what an open stream takes are buffers that are mostly empty. This allocator gives those pages of their own,
-/// which the kernel never fills; glibc's puts them side by side.
+/// which the kernel never fills; glibc's puts them side by side. SQLite uses it as well.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

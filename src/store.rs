@@ -151,6 +151,7 @@ impl Store {
         let trees = Trees::open(&mut conn, forms)?;
 
         let checkpoints = Checkpoints::start(&path)?;
+        let waits = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let heads = trees.subscribe();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failed, failure) = watch::channel(None);
@@ -158,7 +159,7 @@ impl Store {
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || {
-                writer::run(conn, trees, checkpoints, queue, &writer::Ends { failed, told: tell }, &metrics);
+                writer::run(&waits, conn, trees, checkpoints, queue, &writer::Ends { failed, told: tell }, &metrics);
                 // Only now may another node have the directory: nothing is left to be written.
                 drop(lock);
             })

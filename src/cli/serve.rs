@@ -43,6 +43,11 @@ impl ServeArgs {
 /// It could not start, or one of its parts failed.
 pub async fn run(args: ServeArgs) -> anyhow::Result<Exit> {
     let config = args.load()?;
+    // The allocator by itself gives memory back only where more is asked for: a node that has done its work would keep
+    // what it took.
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        warn!("memory no longer needed is given back late: {error}");
+    }
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,11 +1,14 @@
 //! The thread that writes: group commit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use rusqlite::{Connection, ErrorCode};
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tracing::error;
+use tokio::time::timeout;
+use tracing::{error, warn};
 
 use super::checkpoints::Checkpoints;
 use super::trees::{Published, Trees};
@@ -14,6 +17,9 @@ use crate::metrics::Metrics;
 
 /// Jobs in one transaction at most: bounds what a crash can take back, and the memory of a batch.
 const BATCH: usize = 16_384;
+
+/// After so long without a job the writer lets go of its cache: it is as large as everything else a small node needs.
+const REST: Duration = Duration::from_secs(1);
 
 /// A change to be made, and what to do with its result once the transaction has ended.
 pub(super) type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Outcome + Send>;
@@ -38,6 +44,7 @@ pub(super) struct Ends {
 
 /// Serves jobs until all handles are gone or the database fails.
 pub(super) fn run(
+    waits: &Runtime,
     mut conn: Connection,
     mut trees: Trees,
     mut checkpoints: Checkpoints,
@@ -46,7 +53,21 @@ pub(super) fn run(
     metrics: &Metrics,
 ) {
     let mut jobs = Vec::with_capacity(BATCH);
-    while queue.blocking_recv_many(&mut jobs, BATCH) > 0 {
+    let mut rested = false;
+    loop {
+        let pause = if rested { Duration::MAX } else { REST };
+        let received = waits.block_on(async { timeout(pause, queue.recv_many(&mut jobs, BATCH)).await });
+        match received {
+            Ok(0) => return,
+            Ok(_) => rested = false,
+            Err(_) => {
+                if let Err(error) = conn.release_memory() {
+                    warn!("the database keeps its cache: {error}");
+                }
+                rested = true;
+                continue;
+            }
+        }
         let mut ended = Vec::with_capacity(jobs.len());
         let mut told = false;
         let committed = batch(&mut conn, &mut trees, jobs.drain(..), &mut ended, &mut told);

@@ -3,7 +3,7 @@
 //! `cargo bench --bench catchup -- [ENTRIES]`, by default 200,000. Both are processes of the real program, on the loopback
 //! address. It runs twice: from the voter's claims log, and from its accepted log as if it were an upstream
 //! gobuild. It prints entries a second, from the start of the follower's process to the last record, the most
-//! memory that the follower ever had resident, and what it has after a restart.
+//! memory that the follower ever had resident, what it has half a minute later, and what after a restart.
 
 mod made;
 mod node;
@@ -22,6 +22,8 @@ use sumpeer::tlog::SignerKey;
 const LOOK: Duration = Duration::from_millis(20);
 /// Until a node that was started again has nothing to do.
 const QUIET: Duration = Duration::from_secs(5);
+/// Until a node with nothing to do has given back what it can.
+const CALM: Duration = Duration::from_secs(30);
 /// When it is given up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -57,14 +59,24 @@ fn main() -> anyhow::Result<()> {
             entries as f64 / took,
             follower.status_kb("VmHWM")? as f64 / 1000.0
         );
+        std::thread::sleep(CALM);
+        println!("after {} s with nothing to do: {:.1} MB resident", CALM.as_secs(), resident(&follower)?);
         drop(follower);
         let follower = Node::start(&data, &more)?;
         // It reads what is there, meets its voter and goes quiet.
         std::thread::sleep(QUIET);
         ensure!(follower.records()? == entries, "it has {} records", follower.records()?);
-        println!("after a restart: {:.1} MB resident", follower.status_kb("VmRSS")? as f64 / 1000.0);
+        let at_first = resident(&follower)?;
+        std::thread::sleep(CALM);
+        println!("after a restart: {at_first:.1} MB resident, later {:.1}", resident(&follower)?);
     }
     Ok(())
+}
+
+/// Millions of bytes.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn resident(node: &Node) -> anyhow::Result<f64> {
+    Ok(node.status_kb("VmRSS")? as f64 / 1000.0)
 }
 
 /// Writes a data directory with so many claims and records; the node's verifier key.
