@@ -102,7 +102,7 @@ pub async fn run(mut configs: watch::Receiver<Config>, stop: CancellationToken) 
     let author = alerts::author(&config, &own, &following.peers, public.local_addr()?);
     let channels = alerts::make(&config, own.name(), &author.base, Some((&store, &author)))?;
     channels.open(&store).await?;
-    let office = alert::Office { store: store.clone(), author, pace: alerts::pace(&config), metrics: metrics.clone() };
+    let office = alert::Office::new(store.clone(), author, alerts::pace(&config), metrics.clone());
     channels.spawn(&office, &mut tasks, &stop);
     let names = Names { own: own.clone(), peers: following.peers.clone() };
     let mut voters = std::mem::take(&mut following.voters);

@@ -65,6 +65,15 @@ pub struct Office {
     pub pace: Pace,
     /// Counts deliveries.
     pub metrics: Metrics,
+    /// What time it is; the system's, unless a test has its own.
+    pub now: fn() -> Timestamp,
+}
+
+impl Office {
+    /// By the system's clock.
+    pub fn new(store: Store, author: Author, pace: Pace, metrics: Metrics) -> Office {
+        Office { store, author, pace, metrics, now: Timestamp::now }
+    }
 }
 
 /// Delivers what a channel has yet to be told, until it is stopped.
@@ -149,8 +158,8 @@ impl Queue {
         }
         let (name, author) = (self.name.clone(), office.author.clone());
         let ahead = i64::try_from(office.pace.longest.as_millis()).unwrap_or(i64::MAX);
+        let now = (office.now)().as_millisecond();
         let next = office.store.read(move |reader| {
-            let now = Timestamp::now().as_millisecond();
             Ok(match choose(&reader.pending(&name, WINDOW)?, now, ahead, limit) {
                 Choice::Now(chosen) => {
                     let told = chosen.into_iter().map(|pending| Told::of(reader, pending, &author));
@@ -189,7 +198,7 @@ impl Queue {
         self.rests_until = Some(Instant::now() + pause(self.failures, first, longest));
         office.metrics.alerts_sent(&self.name, "failed", told.len());
         let why: String = why.chars().take(REASON_CHARS).collect();
-        let now = Timestamp::now();
+        let now = (office.now)();
         let is_over = |pending: &Pending| {
             let age = Duration::from_secs(u64::try_from(now.as_second().saturating_sub(pending.since)).unwrap_or(0));
             give_up.is_some_and(|limit| age >= limit) && pending.tries + 1 >= LEAST_TRIES

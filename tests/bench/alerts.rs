@@ -67,7 +67,7 @@ async fn main() -> anyhow::Result<()> {
         evidence: Arc::new(|_, _| Ok(None)),
         base: "http://first.example".to_owned(),
     };
-    let office = Office { store: nodes[0].store.clone(), author, pace: Pace::default(), metrics: Metrics::new() };
+    let office = Office::new(nodes[0].store.clone(), author, Pace::default(), Metrics::new());
     channels.open(&office.store).await?;
     let mut telling = Tasks::new(stop.clone());
     channels.spawn(&office, &mut telling, &stop);

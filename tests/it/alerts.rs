@@ -49,8 +49,7 @@ fn open(data: &Path) -> Store {
 }
 
 /// Raises alerts about so many specs, and ends and raises some of them again: 200 events of 120 specs.
-async fn trouble(data: &Path) {
-    let store = open(data);
+async fn trouble(store: &Store) {
     let written = store.write(|tx| {
         for round in 0..3 {
             for number in (0..120).filter(|number| round == 0 || number % 3 == 0) {
@@ -69,6 +68,33 @@ async fn trouble(data: &Path) {
     written.await.expect("written");
 }
 
+/// What was made by [`trouble`] was acknowledged: each event once, and those of a spec in their order.
+fn each_once_and_in_order(receiver: &Receiver) {
+    let taken = receiver.taken();
+    assert_eq!(taken.len(), 200);
+    let mut by_spec: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let mut ids = Vec::new();
+    for one in &taken {
+        ids.push(one.id.clone());
+        let text = |name: &str| one.body[name].as_str().expect("a text").to_owned();
+        by_spec.entry(text("spec")).or_default().push((text("state"), text("summary")));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 200, "each once");
+    assert_eq!(by_spec.len(), 120);
+    for (spec, events) in by_spec {
+        let states: Vec<&str> = events.iter().map(|(state, _)| state.as_str()).collect();
+        assert!(states == ["open"] || states == ["open", "resolved", "open"], "{spec}: {events:?}");
+        if let [(_, first), (_, over), (_, again)] = &events[..] {
+            assert!(
+                first.ends_with("round 0.") && over.starts_with("Over: ") && again.ends_with("round 2."),
+                "{events:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn an_outage_and_two_kills_lose_nothing_and_double_nothing() {
     let modules = Modules::start();
@@ -77,7 +103,7 @@ fn an_outage_and_two_kills_lose_nothing_and_double_nothing() {
     let setup = idle(&modules, &url);
     // Its channels are known from then on.
     assert_eq!(setup.start().terminate().0, Some(0));
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(trouble(&setup.data));
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(trouble(&open(&setup.data)));
     released(&setup.data);
 
     let behind = |node: &crate::world::Node| {
@@ -102,29 +128,7 @@ fn an_outage_and_two_kills_lose_nothing_and_double_nothing() {
     let receiver = Receiver::at(&address, Mood::Takes);
     let node = setup.start();
     eventually(PATIENCE, "all is told", || behind(&node).is_none());
-    let taken = receiver.taken();
-    assert_eq!(taken.len(), 200);
-    let mut by_spec: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    let mut ids = Vec::new();
-    for one in &taken {
-        ids.push(one.id.clone());
-        let text = |name: &str| one.body[name].as_str().expect("a text").to_owned();
-        by_spec.entry(text("spec")).or_default().push((text("state"), text("summary")));
-    }
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), 200, "each once");
-    assert_eq!(by_spec.len(), 120);
-    for (spec, events) in by_spec {
-        let states: Vec<&str> = events.iter().map(|(state, _)| state.as_str()).collect();
-        assert!(states == ["open"] || states == ["open", "resolved", "open"], "{spec}: {events:?}");
-        if let [(_, first), (_, over), (_, again)] = &events[..] {
-            assert!(
-                first.ends_with("round 0.") && over.starts_with("Over: ") && again.ends_with("round 2."),
-                "{events:?}"
-            );
-        }
-    }
+    each_once_and_in_order(&receiver);
     // Told is told: a restart tells nothing again.
     node.kill();
     let node = setup.start();

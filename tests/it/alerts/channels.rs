@@ -4,9 +4,10 @@ use std::fs;
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use sumpeer::alert::{Author, Channel, Channels, HookLimits, Hooks, Journal, Office, Pace, Webhook, WebhookLimits};
 use sumpeer::log::forms;
 use sumpeer::metrics::Metrics;
@@ -15,9 +16,11 @@ use sumpeer::store::{Backlog, NewAlert, Store};
 use sumpeer::tasks::Tasks;
 use sumpeer::tlog::SignerKey;
 use tempfile::TempDir;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::receiver::{Mood, Receiver};
+use super::{each_once_and_in_order, released, trouble};
 use crate::world::{free_address, scratch};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,7 +40,10 @@ struct Rig {
 
 impl Rig {
     fn new(pace: Pace) -> Rig {
-        let folder = scratch();
+        Rig::at(scratch(), pace)
+    }
+
+    fn at(folder: TempDir, pace: Pace) -> Rig {
         let key = SignerKey::generate("node.example", [7; 32]).expect("a key");
         let store = Store::open(folder.path(), forms(&key), Metrics::new()).expect("a store");
         let author = Author {
@@ -45,7 +51,7 @@ impl Rig {
             evidence: Arc::new(|_, row| Ok(row.evidence.clone())),
             base: "http://node.example".to_owned(),
         };
-        Rig { folder, office: Office { store, author, pace, metrics: Metrics::new() } }
+        Rig { folder, office: Office::new(store, author, pace, Metrics::new()) }
     }
 
     /// An empty folder for hooks.
@@ -299,4 +305,83 @@ async fn a_hook_gets_what_there_is_to_know_and_is_given_up_in_the_end() {
     assert_eq!(lines(Path::new(&format!("{out}/never"))), 10, "five times an event");
     let metrics = rig.office.metrics.to_text();
     assert!(metrics.lines().any(|line| line.contains("given-up") && line.ends_with(" 2")), "{metrics}");
+}
+
+/// What time it is where the clock stands still until it is moved.
+fn simulated() -> Timestamp {
+    static BEGAN: OnceLock<(Timestamp, tokio::time::Instant)> = OnceLock::new();
+    let (time, began) = BEGAN.get_or_init(|| (Timestamp::now(), tokio::time::Instant::now()));
+    *time + began.elapsed()
+}
+
+/// Lets simulated seconds pass, one after the other, with a moment of real time for what each brings.
+async fn pass(seconds: u32) {
+    for _ in 0..seconds {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        spawn_blocking(|| std::thread::sleep(Duration::from_millis(5))).await.expect("slept");
+    }
+}
+
+/// Ten minutes with the pauses that a node has: nobody listens, then somebody refuses; and in each half everything that
+/// runs is cut off and begun again from what is stored.
+#[tokio::test(start_paused = true)]
+async fn ten_minutes_of_outage_lose_nothing_and_double_nothing() {
+    // Time would jump whenever all are waiting, even for a socket, unless something runs on a thread.
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let held = spawn_blocking(move || ended.recv());
+
+    let address = free_address();
+    let patient = WebhookLimits { first_byte: Duration::from_secs(3600), body: Duration::from_secs(3600) };
+    let channels = || {
+        let url = format!("http://{address}/alerts").parse().expect("an address");
+        let webhook = Webhook::new(url, None, patient).expect("a client");
+        Channels::new(vec![Channel::Webhook(webhook)], "node.example", "http://node.example")
+    };
+    let mut rig = Rig::new(Pace::default());
+    channels().open(&rig.office.store).await.expect("opened");
+    trouble(&rig.office.store).await;
+
+    let mut receiver: Option<Receiver> = None;
+    let mut refused = 0;
+    // Of each life: how long it lasts, and how those who listen meanwhile behave.
+    for (seconds, mood) in [(180, None), (120, None), (120, Some(Mood::Refuses(503, "not now"))), (180, None)] {
+        if let Some(mood) = mood {
+            receiver = Some(Receiver::at(&address, mood));
+        }
+        rig.office.now = simulated;
+        let (stop, channels) = (CancellationToken::new(), channels());
+        channels.open(&rig.office.store).await.expect("opened");
+        let mut tasks = Tasks::new(stop.clone());
+        channels.spawn(&rig.office, &mut tasks, &stop);
+        pass(seconds).await;
+        let backlog = rig.backlogs().await;
+        assert!(backlog.len() == 1 && backlog[0].pending == 200 && backlog[0].error.is_some(), "{backlog:?}");
+        // Not asked to stop: its tasks end wherever they are.
+        drop(tasks);
+        refused = receiver.as_ref().map_or(0, |receiver| receiver.received().len());
+        let Rig { folder, office } = rig;
+        drop((office, channels));
+        let path = folder.path().to_owned();
+        spawn_blocking(move || released(&path)).await.expect("the store is closed");
+        rig = Rig::at(folder, Pace::default());
+    }
+    // With pauses that double there is no room for more, and for no fewer than each life's first.
+    assert!((2..=20).contains(&refused), "{refused} tries in five minutes");
+
+    let receiver = receiver.expect("it has listened");
+    receiver.becomes(Mood::Takes);
+    rig.office.now = simulated;
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::new(stop.clone());
+    channels().spawn(&rig.office, &mut tasks, &stop);
+    // No pause is longer than five minutes.
+    let mut left = 310;
+    while !rig.backlogs().await.is_empty() {
+        assert!(left > 0, "{:?}", rig.backlogs().await);
+        left -= 1;
+        pass(1).await;
+    }
+    each_once_and_in_order(&receiver);
+    drop((tasks, end));
+    assert!(held.await.expect("held").is_err());
 }
