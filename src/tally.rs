@@ -8,6 +8,7 @@
 //!
 //! Invariant: nothing waits here while holding anything.
 
+mod accuse;
 mod again;
 mod answer;
 mod compare;

@@ -21,13 +21,14 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, instrument};
+use tracing::{info, instrument, warn};
 
+use super::accuse::accuse;
 use super::evidence::Names;
 use crate::binaries::{Binaries, Stored};
 use crate::evidence::{COMPARED_LIMIT_BYTES, Comparison, compare};
 use crate::model::{Spec, Sum};
-use crate::peer::{BinaryClient, Peer, Transport};
+use crate::peer::{BinaryClient, NotFetched, Peer, Transport};
 use crate::store::{ComparisonRow, DivergenceRow, SaidRow, Store};
 
 /// How often it is looked whether a pause has passed, and at least between two looks at what is new.
@@ -154,7 +155,16 @@ impl Comparer {
             "it is not fetched: binaries of open divergences take half of what this node may keep (binary-cache)"
         );
         let client = BinaryClient::new(self.transport.clone(), peer.url.clone());
-        let received = client.fetch(spec, said, self.binaries.staging_dir()).await?;
+        let received = match client.fetch(spec, said, self.binaries.staging_dir()).await {
+            Ok(received) => received,
+            Err(NotFetched::Differs(mismatch)) => {
+                let why = format!("other bytes than it signed for: {}", mismatch.what);
+                warn!(peer = %peer.name, "other bytes than claimed were served: {}", mismatch.what);
+                accuse(&self.store, &self.binaries, &self.names, spec, said.clone(), *mismatch).await?;
+                bail!(why);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let file = received.plain().try_clone().context("cannot read what was fetched")?;
         self.binaries.keep_received(received).await.context("it was fetched and cannot be kept")?;
         Ok(file)

@@ -14,23 +14,20 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use jiff::Timestamp;
 use rand::seq::SliceRandom as _;
-use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, instrument, warn};
 
 use super::Answer;
-use super::evidence::{Names, mismatch_bundle};
-use super::settle::{said, whole_seconds};
+use super::accuse::accuse;
+use super::evidence::Names;
+use super::settle::said;
 use crate::binaries::{Binaries, Stored};
-use crate::evidence::Kind;
 use crate::model::Sum;
-use crate::peer::{BinaryClient, Mismatch, NotFetched, Peer, Transport};
+use crate::peer::{BinaryClient, NotFetched, Peer, Transport};
 use crate::store::{RecordRow, SaidRow, Store};
 
 /// Fetches at once. Each may write as fast as the disk takes it.
@@ -171,7 +168,7 @@ impl Source {
                 Err(NotFetched::Differs(mismatch)) => {
                     warn!(peer = %peer.name, "other bytes than recorded were served: {}", mismatch.what);
                     let why = format!("other bytes than it signed for: {}", mismatch.what);
-                    self.accuse(row, said, *mismatch).await?;
+                    accuse(&self.store, &self.binaries, &self.names, spec, said, *mismatch).await?;
                     why
                 }
             };
@@ -207,46 +204,6 @@ impl Source {
         voters.shuffle(&mut rand::rng());
         voters.sort_by_key(|(_, said)| quarantined.contains(&said.vkey));
         Ok(voters)
-    }
-
-    /// Stores that a voter has served other bytes than it signed for, and the bytes if that is new.
-    async fn accuse(&self, row: &RecordRow, said: SaidRow, mismatch: Mismatch) -> anyhow::Result<()> {
-        let Mismatch { url, what, received } = mismatch;
-        let kind = Kind::MirrorMismatch.as_str();
-        let (spec, vkey) = (row.record.spec.clone(), said.vkey.clone());
-        let known = self.store.read(move |reader| {
-            let id = reader.spec_id(&spec)?.context("a recorded spec has no row")?;
-            Ok((id, reader.has_open_divergence(kind, id, &vkey)?))
-        });
-        let (id, is_known) = known.await?;
-        let mut came = json!({
-            "url": url.as_str(),
-            "flaw": what,
-            "size": received.gz_size,
-            "sha256": data_encoding::HEXLOWER.encode(&received.gz_sha256),
-            "unpacked": received.size,
-            "sum": Sum::of_sha256(&received.sha256).to_string(),
-            "kept": false,
-        });
-        if !is_known {
-            // Bytes first: what is told of has to be there.
-            match self.binaries.exhibit(received).await {
-                Ok(true) => came["kept"] = true.into(),
-                Ok(false) => warn!("the bytes are not kept as evidence: there are too many already"),
-                Err(error) => error!("the bytes cannot be kept as evidence: {error:#}"),
-            }
-        }
-        let (spec, names) = (row.record.spec.clone(), self.names.clone());
-        let accused = self.store.write(move |tx| {
-            let at = whole_seconds(Timestamp::now());
-            let bundle = if is_known { None } else { mismatch_bundle(tx, &names, spec, &said, came, at)? };
-            let (divergence, _) = tx.see_divergence(kind, Some(id), &said.vkey, bundle.as_deref())?;
-            tx.add_said(divergence, &said)?;
-            Ok(divergence)
-        });
-        let divergence = accused.await?;
-        warn!(divergence, "see `sumpeer divergences`");
-        Ok(())
     }
 }
 

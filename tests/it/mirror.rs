@@ -231,6 +231,10 @@ fn the_next_voter_is_asked_and_the_bytes_are_kept_as_evidence() {
         (&told["kind"], &told["state"], &told["spec"], &told["party"]),
         (&json!("mirror-mismatch"), &json!("open"), &json!(published.spec), &json!("corrupt.example"))
     );
+    let alerts = node.json("/api/v1/alerts")["items"].clone();
+    let alert = alerts.as_array().expect("a list").iter().find(|alert| alert["kind"] == "mirror-mismatch");
+    let alert = alert.unwrap_or_else(|| panic!("{alerts}"));
+    assert_eq!((&alert["state"], &alert["party"]), (&json!("open"), &json!("corrupt.example")), "{alert}");
     let sha256 = HEXLOWER.encode(&Sha256::digest(&served));
     let received = &told["received"];
     assert_eq!((&received["sha256"], &received["size"]), (&json!(sha256), &json!(served.len())), "{told}");

@@ -19,18 +19,20 @@ use crate::peer;
 use crate::tally::Comparer;
 use crate::web::divergences::names;
 
-/// A peer that has one binary, once it is willing.
+/// A peer that has one binary, once it is willing, and may serve other bytes before.
 struct Peer {
     gz: Vec<u8>,
+    other: Option<Vec<u8>>,
     willing: AtomicBool,
 }
 
 impl peer::Transport for Peer {
     fn send(&self, ask: peer::Ask) -> BoxFuture<'static, anyhow::Result<peer::Answer>> {
         assert_eq!(ask.url.as_str(), "http://beta.example/claims/file/0.gz");
-        let (status, body) = match self.willing.load(Ordering::SeqCst) {
-            true => (StatusCode::OK, self.gz.clone()),
-            false => (StatusCode::SERVICE_UNAVAILABLE, b"evicted\n".to_vec()),
+        let (status, body) = match (self.willing.load(Ordering::SeqCst), &self.other) {
+            (true, _) => (StatusCode::OK, self.gz.clone()),
+            (false, Some(other)) => (StatusCode::OK, other.clone()),
+            (false, None) => (StatusCode::SERVICE_UNAVAILABLE, b"evicted\n".to_vec()),
         };
         let headers = [("content-length", body.len().to_string())].into_iter();
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
@@ -70,7 +72,7 @@ async fn binaries_are_compared_once_both_are_at_hand() {
     let pair = wait(&world, |_| true).await;
     assert_eq!(pair["missing"], "not compared yet");
 
-    let peer = Arc::new(Peer { gz: gz(&theirs), willing: AtomicBool::new(false) });
+    let peer = Arc::new(Peer { gz: gz(&theirs), other: None, willing: AtomicBool::new(false) });
     let state = &world.state;
     let comparer = Comparer::new(state.store.clone(), state.binaries.clone(), names(state), peer.clone())
         .with_pause(Duration::from_secs(1));
@@ -124,4 +126,45 @@ async fn binaries_are_compared_once_both_are_at_hand() {
     assert!(world.state.tally.resolve(1, "looked into".to_owned()).await.unwrap());
     assert_ne!(last(order().await.unwrap()), wanted);
     assert!(world.get("/api/v1/divergences/1").await.json()["comparisons"][0]["comparison"].is_object());
+}
+
+#[tokio::test]
+async fn who_serves_other_bytes_than_it_claimed_is_told_of_with_the_bytes_kept() {
+    let program = |number: u8| made::program("elf", &[("code", &[number; 90]), ("data", b"words")]);
+    let (theirs, corrupt) = (program(2), gz(&program(3)));
+    let sum = Sum::of_sha256(&Sha256::digest(&theirs).into());
+    let world = World::with_voters(&["beta"]).await;
+    world.built(SPEC, &program(1)).await;
+    world.says("beta", SPEC, Finding::Built { size: theirs.len() as u64, sum }).await;
+
+    let peer = Arc::new(Peer { gz: gz(&theirs), other: Some(corrupt.clone()), willing: AtomicBool::new(false) });
+    let state = &world.state;
+    let comparer = Comparer::new(state.store.clone(), state.binaries.clone(), names(state), peer.clone())
+        .with_pause(Duration::from_secs(1));
+    let running = comparer.run(state.tally.news(), state.stop.clone());
+    let seen = async {
+        let pair = wait(&world, |pair| pair["next_at"].is_string()).await;
+        let missing = pair["missing"].as_str().unwrap();
+        assert!(missing.contains("(beta: other bytes than it signed for: "), "{missing}");
+        let mismatch = world.get("/api/v1/divergences/2").await.json();
+        assert_eq!((&mismatch["kind"], &mismatch["state"]), (&"mirror-mismatch".into(), &"open".into()));
+        assert_eq!((&mismatch["spec"], &mismatch["party"]), (&SPEC.into(), &"beta".into()));
+        // It goes on: the right bytes are compared, and nothing is told twice.
+        peer.willing.store(true, Ordering::SeqCst);
+        wait(&world, |pair| pair["comparison"].is_object()).await
+    };
+    tokio::select! {
+        ended = running => panic!("{ended:?}"),
+        _ = seen => {}
+    }
+    let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(&corrupt));
+    let answer = world.get("/api/v1/divergences/2/evidence").await;
+    let Judgement::Shows(_) = verify(&answer.body, &[]) else { panic!("{}", answer.text()) };
+    assert!(answer.text().contains(&hash), "{}", answer.text());
+    let kept = state.binaries.staging_dir().with_file_name("evidence").join(hash);
+    assert_eq!(std::fs::read(kept).unwrap(), corrupt);
+    let alerts = world.get("/api/v1/alerts").await.json();
+    let kinds: Vec<&str> =
+        alerts["items"].as_array().unwrap().iter().map(|alert| alert["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "mirror-mismatch").count(), 1, "{kinds:?}");
 }
