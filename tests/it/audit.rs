@@ -15,7 +15,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::small::Small;
-use crate::world::{GO, Module, Modules, Node, Place, Setup, eventually, furnish_stub, program, scratch, spec, words};
+use crate::world::{
+    GO, Module, Modules, Node, Place, Setup, check_tells, eventually, furnish_stub, program, scratch, spec, words,
+};
 
 /// A thousand builds on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -140,7 +142,20 @@ fn no_record_is_skipped_or_done_twice_however_often_the_node_is_killed() {
         drop(node);
     });
     let check = setup.check();
-    assert!(check.status.success(), "{}\n{}", String::from_utf8_lossy(&check.stdout), setup.log());
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{said}\n{}", setup.log());
+    assert!(said.contains("audit of the peer.example's claims log: 1000 of 1000 entries"), "{said}");
+    let any = "WHERE key = (SELECT max(key) FROM audit_record)";
+    for (damage, finding) in [
+        (format!("UPDATE audit_record SET size = size + 1 {any}"), "what is audited of"),
+        (format!("DELETE FROM audit_record {any}"), "the counts of the audit"),
+        ("UPDATE audit_record SET state = 'reproduced' WHERE state = 'differs'".to_owned(), "own word it is differs"),
+        ("UPDATE audit_log SET reproduced = reproduced + 1".to_owned(), "the counts of the audit"),
+        ("UPDATE audit_log SET next = next - 1".to_owned(), "entry 999 of the peer.example's claims log is audited"),
+        ("UPDATE audit_log SET next = next + 1".to_owned(), "was audited up to entry 1001"),
+    ] {
+        check_tells(&setup, &damage, finding);
+    }
 }
 
 /// Runs `sumpeer audit --once` with more arguments: its status, and the states and numbers that it tells.

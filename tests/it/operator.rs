@@ -16,7 +16,7 @@ use sumpeer::tlog::{CompactRange, Head, SignerKey, leaf_hash, sign_note};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Modules, Setup, program, words};
+use crate::world::{Modules, Setup, check_tells, program, words};
 
 const SPEC: &str = "example.com/m@v1.0.0/linux-amd64-go1.27.1/";
 
@@ -162,7 +162,6 @@ fn check_finds_what_is_wrong_with_what_peers_said() {
     for part in ["beta's claims log: 300 entries", "words of gamma: 300", "divergences: 2", "index of specs: 300"] {
         assert!(said(&sound).contains(part), "{part}: {}", said(&sound));
     }
-    let database = setup.data.join("sumpeer.db");
     for (damage, finding) in [
         ("UPDATE peer_entry SET text = x'00' WHERE key = (1 << 40) + 7", "tile 0 of level 0 of the beta's claims log"),
         ("DELETE FROM peer_entry WHERE key = (2 << 40) + 299", "the gamma's claims log has 299 entries stored"),
@@ -181,20 +180,6 @@ fn check_finds_what_is_wrong_with_what_peers_said() {
         ("DELETE FROM spec_recent WHERE id = 3", "is not indexed"),
         ("INSERT INTO spec_settled SELECT hash, id FROM spec_recent WHERE id = 3", "is indexed more than once"),
     ] {
-        let conn = rusqlite::Connection::open(&database).expect("opened");
-        conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("in one file");
-        drop(conn);
-        let whole = std::fs::read(&database).expect("read");
-        let conn = rusqlite::Connection::open(&database).expect("opened");
-        assert!(conn.execute(damage, []).expect("damaged") > 0, "{damage}");
-        drop(conn);
-        let output = setup.check();
-        assert_eq!(output.status.code(), Some(3), "{damage}: {}", said(&output));
-        let told = said(&output).lines().any(|line| line.starts_with("WRONG") && line.contains(finding));
-        assert!(told, "{damage}: {}", said(&output));
-        for suffix in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(setup.data.join(format!("sumpeer.db{suffix}")));
-        }
-        std::fs::write(&database, whole).expect("as it was");
+        check_tells(&setup, damage, finding);
     }
 }

@@ -72,3 +72,24 @@ pub(crate) fn eventually(patience: Duration, what: &str, mut holds: impl FnMut()
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// Runs `sumpeer check` on a database that was damaged by a statement, and mends it again.
+pub(crate) fn check_tells(setup: &Setup, damage: &str, finding: &str) {
+    let database = setup.data.join("sumpeer.db");
+    let conn = rusqlite::Connection::open(&database).expect("opened");
+    conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").expect("in one file");
+    drop(conn);
+    let whole = std::fs::read(&database).expect("read");
+    let conn = rusqlite::Connection::open(&database).expect("opened");
+    assert!(conn.execute(damage, []).expect("damaged") > 0, "{damage}");
+    drop(conn);
+    let output = setup.check();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{damage}: {said}");
+    let told = said.lines().any(|line| line.starts_with("WRONG") && line.contains(finding));
+    assert!(told, "{damage}: {said}");
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(setup.data.join(format!("sumpeer.db{suffix}")));
+    }
+    std::fs::write(&database, whole).expect("as it was");
+}

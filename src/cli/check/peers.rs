@@ -51,7 +51,7 @@ pub(super) fn check(reader: &Reader<'_>, own: &VerifierKey, report: &mut Report)
 }
 
 /// As people call a log of a peer.
-fn name(vkey: &str, log: LogId) -> String {
+pub(super) fn name(vkey: &str, log: LogId) -> String {
     format!("{}'s {}", vkey.split('+').next().unwrap_or_default(), log.name())
 }
 
@@ -163,7 +163,7 @@ fn is_convicted(reader: &Reader<'_>, vkey: &str) -> anyhow::Result<bool> {
 }
 
 /// What an entry says, as followers read it.
-fn said(log: LogId, text: &[u8]) -> Option<(String, Word)> {
+pub(super) fn said(log: LogId, text: &[u8]) -> Option<(String, Word)> {
     match log {
         LogId::Claims => {
             let claim = Claim::parse(text).ok()?;
