@@ -47,6 +47,13 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
     gz.finish().unwrap()
 }
 
+/// Compares what is due, with binaries from that peer.
+fn comparing(world: &World, peer: &Arc<Peer>) -> impl Future<Output = anyhow::Result<()>> + use<> {
+    let state = &world.state;
+    let comparer = Comparer::new(state.store.clone(), state.binaries.clone(), names(state), peer.clone());
+    comparer.with_pause(Duration::from_secs(1)).run(state.tally.news(), state.stop.clone())
+}
+
 /// Looks at the divergence until it is as wanted.
 async fn wait(world: &World, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
     let look = async {
@@ -73,10 +80,7 @@ async fn binaries_are_compared_once_both_are_at_hand() {
     assert_eq!(pair["missing"], "not compared yet");
 
     let peer = Arc::new(Peer { gz: gz(&theirs), other: None, willing: AtomicBool::new(false) });
-    let state = &world.state;
-    let comparer = Comparer::new(state.store.clone(), state.binaries.clone(), names(state), peer.clone())
-        .with_pause(Duration::from_secs(1));
-    let running = comparer.run(state.tally.news(), state.stop.clone());
+    let running = comparing(&world, &peer);
     let seen = async {
         let pair = wait(&world, |pair| pair["next_at"].is_string()).await;
         let missing = pair["missing"].as_str().unwrap();
@@ -138,10 +142,7 @@ async fn who_serves_other_bytes_than_it_claimed_is_told_of_with_the_bytes_kept()
     world.says("beta", SPEC, Finding::Built { size: theirs.len() as u64, sum }).await;
 
     let peer = Arc::new(Peer { gz: gz(&theirs), other: Some(corrupt.clone()), willing: AtomicBool::new(false) });
-    let state = &world.state;
-    let comparer = Comparer::new(state.store.clone(), state.binaries.clone(), names(state), peer.clone())
-        .with_pause(Duration::from_secs(1));
-    let running = comparer.run(state.tally.news(), state.stop.clone());
+    let running = comparing(&world, &peer);
     let seen = async {
         let pair = wait(&world, |pair| pair["next_at"].is_string()).await;
         let missing = pair["missing"].as_str().unwrap();
@@ -161,7 +162,7 @@ async fn who_serves_other_bytes_than_it_claimed_is_told_of_with_the_bytes_kept()
     let answer = world.get("/api/v1/divergences/2/evidence").await;
     let Judgement::Shows(_) = verify(&answer.body, &[]) else { panic!("{}", answer.text()) };
     assert!(answer.text().contains(&hash), "{}", answer.text());
-    let kept = state.binaries.staging_dir().with_file_name("evidence").join(hash);
+    let kept = world.state.binaries.staging_dir().with_file_name("evidence").join(hash);
     assert_eq!(std::fs::read(kept).unwrap(), corrupt);
     let alerts = world.get("/api/v1/alerts").await.json();
     let kinds: Vec<&str> =
