@@ -151,7 +151,8 @@ impl Store {
         let trees = Trees::open(&mut conn, forms)?;
 
         let checkpoints = Checkpoints::start(&path)?;
-        let waits = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let waits = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let waits = waits.context("cannot make the timer of the writer thread")?;
         let heads = trees.subscribe();
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failed, failure) = watch::channel(None);

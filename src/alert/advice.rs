@@ -62,10 +62,11 @@ impl Advice {
                 "Ask its operator: a node restored from a backup does this, and will fork with its next entry.",
             ),
             AlertKind::MirrorMismatch => (
-                "Other bytes than recorded",
+                "Other bytes than its log names",
                 "A program came whole from this party and was not what its log names. Downloads are not signed, so nobody \
-                 else can be convinced by this alone. They were given to nobody: another voter was asked, or the download \
-                 refused. The first ones are kept under their SHA-256 in the folder evidence of the data directory.",
+                 else can be convinced by this alone. They were given to nobody: who had asked for a download got it from \
+                 another voter, or not at all. The first ones are kept under their SHA-256 in the folder evidence of the \
+                 data directory.",
                 "Ask its operator to check the disk; look at what stands between you and them.",
             ),
             AlertKind::OwnLog => (

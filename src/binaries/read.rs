@@ -13,7 +13,7 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::error;
@@ -21,8 +21,8 @@ use tracing::error;
 use super::Binaries;
 use crate::store::BinaryRow;
 
-/// Bytes handed out at once. Each of any number of downloads holds one such piece on its way to the client, and one more
-/// if its bytes have to be unpacked or hashed meanwhile.
+/// Bytes handed out at once. Each of any number of downloads holds one such piece on its way to the client, or two for a
+/// moment, and one more if its bytes have to be unpacked or hashed meanwhile.
 const CHUNK: usize = 128 << 10;
 
 /// A binary that is on disk. It can be read for as long as this lives, even if it is evicted meanwhile.
@@ -44,6 +44,8 @@ struct Download {
     left: u64,
     /// The piece handed out last, whose memory is used again once the client has it.
     sent: Bytes,
+    /// Whether the kernel says what it has in memory. Not every file system lets it.
+    asks: bool,
     /// What the whole should hash to, if the whole is read.
     check: Option<(Sha256, [u8; 32])>,
     /// Of the compressed file, if it is that which is checked.
@@ -115,7 +117,7 @@ impl Stored {
     fn download(&self, source: Source, skip: u64, left: u64, expected: Option<[u8; 32]>) -> Download {
         let check = expected.map(|hash| (Sha256::new(), hash));
         let (row, binaries) = (self.row.clone(), self.binaries.clone());
-        Download { source, skip, left, sent: Bytes::new(), check, written: None, row, binaries }
+        Download { source, skip, left, sent: Bytes::new(), asks: true, check, written: None, row, binaries }
     }
 }
 
@@ -127,9 +129,9 @@ enum Source {
 
 /// What a stream does while its reader is busy with the piece before.
 enum Next {
-    /// Nothing: the piece needs but copying, if the kernel has it in memory.
+    /// Nothing: the kernel most likely has the piece in memory, where it needs but copying.
     Due(Box<Download>),
-    /// The piece comes from the disk, is unpacked or is hashed.
+    /// The piece is read, unpacked or hashed.
     Reading(JoinHandle<(Box<Download>, io::Result<Bytes>)>),
     Done,
 }
@@ -138,14 +140,14 @@ impl Next {
     fn of(download: Box<Download>) -> Next {
         match (&download.source, &download.check) {
             _ if download.left == 0 => Next::Done,
-            (Source::File(_), None) => Next::Due(download),
+            (Source::File(_), None) if download.asks => Next::Due(download),
             _ => Next::Reading(download.reading()),
         }
     }
 }
 
 impl Download {
-    /// Its pieces. Those that take work are made while the one before is on its way.
+    /// Its pieces. Those that surely take work are made while the one before is on its way.
     fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + use<> {
         try_unfold(Next::of(Box::new(self)), async |next| {
             let reading = match next {
@@ -183,10 +185,12 @@ impl Download {
         let mut piece = std::mem::take(&mut self.sent).try_into_mut().unwrap_or_default();
         piece.resize(usize::try_from(self.left).map_or(CHUNK, |left| left.min(CHUNK)), 0);
         let buf = &mut [IoSliceMut::new(&mut piece)];
-        let len = rustix::io::preadv2(file, buf, *offset, ReadWriteFlags::NOWAIT).ok().filter(|len| *len > 0)?;
+        let read = rustix::io::preadv2(file, buf, *offset, ReadWriteFlags::NOWAIT);
+        self.sent = piece.freeze();
+        self.asks = read != Err(Errno::OPNOTSUPP);
+        let len = read.ok().filter(|len| *len > 0)?;
         *offset += len as u64;
         self.left -= len as u64;
-        self.sent = piece.freeze();
         Some(self.sent.slice(..len))
     }
 
@@ -255,27 +259,92 @@ mod tests {
     use crate::store::Store;
     use crate::tlog::SignerKey;
 
+    struct Kept {
+        data: tempfile::TempDir,
+        store: Store,
+        binaries: Binaries,
+        row: BinaryRow,
+        plain: Vec<u8>,
+    }
+
+    impl Kept {
+        async fn new() -> Kept {
+            let data = tempfile::tempdir().expect("a folder");
+            let key = SignerKey::generate("node.example", [7; 32]).expect("a key");
+            let store = Store::open(data.path(), crate::log::forms(&key), Metrics::new()).expect("a store");
+            let binaries = Binaries::open(data.path(), u64::MAX, store.clone(), Metrics::new()).await.expect("folders");
+            let program = data.path().join("program");
+            let plain: Vec<u8> = (0..400_000u32).flat_map(|n| (n ^ n.rotate_left(13)).to_le_bytes()).collect();
+            std::fs::write(&program, &plain).expect("written");
+            let row = binaries.keep(&program).await.expect("kept");
+            let kept = Kept { data, store, binaries, row, plain };
+            kept.restore().await;
+            kept
+        }
+
+        async fn restore(&self) {
+            let row = self.row.clone();
+            self.store.write(move |tx| tx.put_binary(&row)).await.expect("noted");
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            super::super::path(&self.data.path().join("binaries"), &self.row.sum)
+        }
+
+        async fn stored(&self) -> Option<Stored> {
+            self.binaries.find(&self.row.sum).await.expect("a store")
+        }
+    }
+
+    #[tokio::test]
+    async fn each_piece_is_right_though_its_memory_is_used_again() {
+        let kept = Kept::new().await;
+        let right = std::fs::read(kept.path()).expect("there");
+        assert!(right.len() > 5 * CHUNK, "it has several pieces: {}", right.len());
+        let len = right.len() as u64;
+        // The first time it is hashed, the second time it is known to be right.
+        for (start, len) in [(0, len), (0, len), (1, len - 1), (CHUNK as u64 + 7, 3 * CHUNK as u64), (len - 9, 9)] {
+            let stored = kept.stored().await.expect("present");
+            let mut pieces = std::pin::pin!(stored.gz(start, len));
+            let mut got = Vec::new();
+            while let Some(piece) = pieces.try_next().await.expect("read") {
+                got.extend_from_slice(&piece);
+            }
+            let start = usize::try_from(start).expect("small");
+            assert!(got == right[start..start + usize::try_from(len).expect("small")], "{len} bytes from {start}");
+        }
+        let stored = kept.stored().await.expect("present");
+        let plain: Vec<Bytes> = stored.plain(0, kept.row.size).try_collect().await.expect("read");
+        assert!(plain.concat() == kept.plain);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_ends_early_ends_the_download_with_an_error() {
+        let kept = Kept::new().await;
+        let stored = kept.stored().await.expect("present");
+        let mut pieces = std::pin::pin!(stored.gz(1, kept.row.gz_size - 1));
+        assert_eq!(pieces.try_next().await.expect("read").expect("a piece").len(), CHUNK);
+        File::options().write(true).open(kept.path()).expect("there").set_len(CHUNK as u64 + 1000).expect("cut");
+        let mut rest = 0;
+        let error = loop {
+            match pieces.try_next().await {
+                Ok(piece) => rest += piece.expect("no end before what was asked for").len(),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.kind() == io::ErrorKind::UnexpectedEof && rest <= 999, "{error}, {rest} bytes more");
+        assert!(pieces.try_next().await.expect("over").is_none());
+        assert!(kept.stored().await.is_none(), "it counts as evicted");
+    }
+
     #[tokio::test]
     async fn what_changed_on_disk_is_cut_off_even_if_it_was_right_before() {
-        let data = tempfile::tempdir().expect("a folder");
-        let key = SignerKey::generate("node.example", [7; 32]).expect("a key");
-        let store = Store::open(data.path(), crate::log::forms(&key), Metrics::new()).expect("a store");
-        let binaries = Binaries::open(data.path(), u64::MAX, store.clone(), Metrics::new()).await.expect("folders");
-        let program = data.path().join("program");
-        let plain: Vec<u8> = (0..400_000u32).flat_map(u32::to_le_bytes).collect();
-        std::fs::write(&program, &plain).expect("written");
-        let row = binaries.keep(&program).await.expect("kept");
-        let (sum, kept) = (row.sum, row.clone());
-        let restore = || {
-            let row = kept.clone();
-            store.write(move |tx| tx.put_binary(&row))
-        };
-        restore().await.expect("noted");
-        let path = super::super::path(&data.path().join("binaries"), &sum);
+        let kept = Kept::new().await;
+        let path = kept.path();
         let right = std::fs::read(&path).expect("there");
         let read = async || {
-            let stored = binaries.find(&sum).await.expect("a store").expect("present");
-            let gz: io::Result<Vec<Bytes>> = stored.gz(0, row.gz_size).try_collect().await;
+            let stored = kept.stored().await.expect("present");
+            let gz: io::Result<Vec<Bytes>> = stored.gz(0, kept.row.gz_size).try_collect().await;
             gz.map(|pieces| pieces.concat())
         };
         for at in [0, right.len() / 2, right.len() - 1] {
@@ -288,9 +357,9 @@ mod tests {
             std::fs::write(&path, &wrong).expect("written");
             let error = read().await.expect_err("wrong");
             assert!(error.to_string().contains("changed on disk"), "{error}");
-            assert!(binaries.find(&sum).await.expect("a store").is_none(), "it counts as evicted");
+            assert!(kept.stored().await.is_none(), "it counts as evicted");
             std::fs::write(&path, &right).expect("written");
-            restore().await.expect("noted");
+            kept.restore().await;
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `sumpeer check`: validates a whole node, running or not, and changes nothing.
 //!
 //! Every record, claim, hash, tile, head signature, binary and link between them, also of the logs of peers and what came
-//! of auditing them, and in both directions: what the logs say must be in the tables, and what the tables say must be in the logs. All database reads see one state,
-//! so a running node may go on.
+//! of auditing them, and in both directions: what the logs say must be in the tables, and what the tables say must be in
+//! the logs. What is compared with each other is read in one state of the database, so a running node may go on.
 
 mod audits;
 mod files;
@@ -86,11 +86,11 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         })
         .context("cannot check the logs")?;
     store
-        .read(|reader| {
-            peers::check(reader, &key.verifier(), &mut report)?;
-            audits::check(reader, &key.verifier().to_string(), &mut report)
-        })
+        .read(|reader| peers::check(reader, &key.verifier(), &mut report))
         .context("cannot check the logs of peers")?;
+    store
+        .read(|reader| audits::check(reader, &key.verifier().to_string(), &mut report))
+        .context("cannot check the audits")?;
     files::check_binaries(&store, data, &mut report).context("cannot check the binaries")?;
     files::check_modules(&store, data, &mut report).context("cannot check the module files")?;
     print(&report, args.json)

@@ -53,6 +53,8 @@ pub(super) async fn accuse(
     let (spec, names) = (spec.clone(), names.clone());
     let accused = store.write(move |tx| {
         let at = whole_seconds(Timestamp::now());
+        // The operator may have resolved the one that was open just now.
+        let is_known = tx.has_open_divergence(kind, id, &said.vkey)?;
         let bundle = if is_known { None } else { mismatch_bundle(tx, &names, spec, &said, came, at)? };
         let (divergence, _) = tx.see_divergence(kind, Some(id), &said.vkey, bundle.as_deref())?;
         tx.add_said(divergence, &said)?;

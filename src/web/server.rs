@@ -45,8 +45,11 @@ const HEAD_LIMIT_BYTES: usize = 8 << 10;
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// The same of an answer that is longer than that and says so, such as a download: the fewer turns it takes, the sooner
-/// it is over. Of streams, which do not say how long they are, thousands may stand still at once.
+/// it is over. The kernel gives no more than `net.core.wmem_max`, by default 208 KiB, and may take twice that.
 const DOWNLOAD_BUFFER_BYTES: usize = 256 << 10;
+
+/// Answers that may have so much at once. What stands still could otherwise hold memory that streams must not.
+const DOWNLOADS: usize = 64;
 
 /// How long the kernel waits for a reader that takes nothing before it drops the connection.
 /// Neither axum nor hyper ever notice one. Within half a minute it is gone.
@@ -92,12 +95,17 @@ impl Default for Timeouts {
 
 /// Places for connections, shared by all listeners of a node.
 #[derive(Clone)]
-pub struct Places(Arc<Semaphore>);
+pub struct Places {
+    connections: Arc<Semaphore>,
+    /// For answers with a larger send buffer.
+    downloads: Arc<Semaphore>,
+}
 
 impl Places {
     /// Room for so many connections at once.
     pub fn new(connections: usize) -> Places {
-        Places(Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))))
+        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        Places { connections: places(connections), downloads: places(DOWNLOADS) }
     }
 }
 
@@ -117,6 +125,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let running = Running { tasks: TaskTracker::new(), kill: CancellationToken::new() };
+    let Places { connections, downloads } = places;
+    let serving = Serving { app, timeouts, downloads, executor: running.clone(), stop: stop.clone() };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -130,17 +140,16 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places.0).try_acquire_owned() else {
+        let Ok(place) = Arc::clone(&connections).try_acquire_owned() else {
             // Dropping the stream closes it: an answer would cost what the limit is there to save.
             Metrics::count(&metrics.refused, "connections");
             continue;
         };
-        let (tls, app, stop) = (tls.clone(), app.clone(), stop.clone());
+        let (tls, serving) = (tls.clone(), serving.clone());
         let open = metrics.connections.clone();
-        let executor = running.clone();
         running.execute(async move {
             open.inc();
-            let ended = connection(stream, tls, peer, app, timeouts, executor, stop).await;
+            let ended = connection(stream, tls, peer, serving).await;
             open.dec();
             drop(place);
             if let Err(error) = ended {
@@ -178,28 +187,30 @@ where
     }
 }
 
-type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-async fn connection(
-    stream: TcpStream,
-    tls: Option<Tls>,
-    peer: SocketAddr,
+/// What all connections of a listener share.
+#[derive(Clone)]
+struct Serving {
     app: Router,
     timeouts: Timeouts,
+    downloads: Arc<Semaphore>,
     executor: Running,
     stop: CancellationToken,
-) -> Ended {
+}
+
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+async fn connection(stream: TcpStream, tls: Option<Tls>, peer: SocketAddr, serving: Serving) -> Ended {
     tune(&stream)?;
     let Some(tls) = tls else {
-        return requests(stream, Client(peer), None, app, timeouts, executor, stop).await;
+        return requests(stream, Client(peer), None, serving).await;
     };
     let shaken = tokio::select! {
-        () = stop.cancelled() => return Ok(()),
-        shaken = timeout(timeouts.head, tls.accept(stream)) => shaken.map_err(|_| "no TLS handshake in time")?,
+        () = serving.stop.cancelled() => return Ok(()),
+        shaken = timeout(serving.timeouts.head, tls.accept(stream)) => shaken.map_err(|_| "no TLS handshake in time")?,
     };
     match shaken? {
         // Boxed, so that a connection without TLS has no room for it.
-        Some(stream) => Box::pin(requests(stream, Client(peer), Some(Encrypted), app, timeouts, executor, stop)).await,
+        Some(stream) => Box::pin(requests(stream, Client(peer), Some(Encrypted), serving)).await,
         None => Ok(()),
     }
 }
@@ -208,16 +219,14 @@ async fn requests<S: Socket + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     client: Client,
     encrypted: Option<Encrypted>,
-    app: Router,
-    timeouts: Timeouts,
-    executor: Running,
-    stop: CancellationToken,
+    serving: Serving,
 ) -> Ended {
+    let Serving { app, timeouts, downloads, executor, stop } = serving;
     let activity = Activity::new(timeouts);
     let io = TokioIo::new(Watched::new(stream, activity.clone()));
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = activity.request(request.version());
-        let app = app.clone();
+        let (app, downloads) = (app.clone(), downloads.clone());
         async move {
             let (mut head, body) = request.into_parts();
             head.extensions.insert(client);
@@ -226,8 +235,8 @@ async fn requests<S: Socket + AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             let Ok(response) = app.oneshot(request).await;
             // The connection is busy until the last byte of the body is on its way.
             let until = response.extensions().get::<Until>().map(|until| until.0);
-            let buffer = send_buffer(&response);
-            Ok::<Response<_>, Infallible>(response.map(|body| busy.until_end_of(body, until, buffer)))
+            let download = if is_long(&response) { downloads.try_acquire_owned().ok() } else { None };
+            Ok::<Response<_>, Infallible>(response.map(|body| busy.until_end_of(body, until, download)))
         }
     });
     let builder = builder(executor);
@@ -259,10 +268,10 @@ fn builder(executor: Running) -> auto::Builder<Running> {
     builder
 }
 
-/// How much of an answer the kernel may hold.
-fn send_buffer(response: &Response<Body>) -> usize {
+/// Whether an answer says that it is longer than what the kernel holds of any.
+fn is_long(response: &Response<Body>) -> bool {
     let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if length.unwrap_or(0) > SEND_BUFFER_BYTES { DOWNLOAD_BUFFER_BYTES } else { SEND_BUFFER_BYTES }
+    length.unwrap_or(0) > SEND_BUFFER_BYTES
 }
 
 fn tune(stream: &TcpStream) -> std::io::Result<()> {

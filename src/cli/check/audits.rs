@@ -17,8 +17,15 @@ pub(super) fn check(reader: &Reader<'_>, own: &str, report: &mut Report) -> anyh
         report.expect(next <= position.size, || {
             format!("the {name} log was audited up to entry {next}, but has {} entries", position.size)
         });
+        let rows = match reader.audit_rows(position.log, AuditOrder::OldestFirst, usize::MAX) {
+            Ok(rows) => rows,
+            Err(error) => {
+                report.problem(format!("what was audited of the {name} log cannot be read: {error:#}"));
+                continue;
+            }
+        };
         let mut counts = AuditCounts::default();
-        for row in reader.audit_rows(position.log, AuditOrder::OldestFirst, usize::MAX)? {
+        for row in rows {
             let (number, spec) = (row.number, &row.spec);
             counts.chosen += 1;
             match row.state {
@@ -36,10 +43,9 @@ pub(super) fn check(reader: &Reader<'_>, own: &str, report: &mut Report) -> anyh
             report.expect(found.is_some_and(|(of, found)| of == *spec && found == word), || {
                 format!("what is audited of {spec} is not what entry {number} of the {name} log says")
             });
-            let own = match reader.spec_id(&spec.parse()?)? {
-                Some(id) => reader.word(id, own)?.map(|row| row.word),
-                None => None,
-            };
+            // One that is malformed is what no entry says.
+            let id = spec.parse().ok().map(|spec| reader.spec_id(&spec)).transpose()?.flatten();
+            let own = id.map(|id| reader.word(id, own)).transpose()?.flatten().map(|row| row.word);
             let state = AuditState::of((row.size, row.sum), own.as_ref());
             report.expect(state == row.state, || {
                 let (noted, is) = (row.state.name(), state.name());

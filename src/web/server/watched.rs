@@ -18,10 +18,11 @@ use http_body::{Frame, SizeHint};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
-use super::{SEND_BUFFER_BYTES, Timeouts};
+use super::{DOWNLOAD_BUFFER_BYTES, SEND_BUFFER_BYTES, Timeouts};
 
 /// What a connection is doing, shared by its socket and its requests.
 #[derive(Clone)]
@@ -104,12 +105,17 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// Ties the end of being busy to the end of a body, which is cut off at `until`, and of which the kernel may hold
-    /// `send_buffer` bytes.
-    pub(super) fn until_end_of(mut self, body: Body, until: Option<Instant>, send_buffer: usize) -> BusyBody {
+    /// Ties the end of being busy to the end of a body, which is cut off at `until`. With a place for a download the
+    /// kernel may hold more of it.
+    pub(super) fn until_end_of(
+        mut self,
+        body: Body,
+        until: Option<Instant>,
+        download: Option<OwnedSemaphorePermit>,
+    ) -> BusyBody {
         self.until = until;
         let mut now = self.activity.lock();
-        now.send_buffer = send_buffer;
+        now.send_buffer = if download.is_some() { DOWNLOAD_BUFFER_BYTES } else { SEND_BUFFER_BYTES };
         now.ends.extend(until);
         // It has to set an alarm.
         let reader = until.and_then(|_| now.reader.take());
@@ -117,7 +123,7 @@ impl Busy {
         if let Some(reader) = reader {
             reader.wake();
         }
-        BusyBody { body, _busy: self }
+        BusyBody { body, _busy: self, _download: download }
     }
 }
 
@@ -143,6 +149,7 @@ impl Drop for Busy {
 pub(super) struct BusyBody {
     body: Body,
     _busy: Busy,
+    _download: Option<OwnedSemaphorePermit>,
 }
 
 impl http_body::Body for BusyBody {
