@@ -242,7 +242,7 @@ fn the_next_voter_is_asked_and_the_bytes_are_kept_as_evidence() {
     assert!(fs::read(&kept).expect("kept") == served);
 
     let page = node.send("GET /divergences/1", "Accept: text/html\r\n", "").text();
-    for part in ["corrupt.example", &sha256, "Other bytes than recorded"] {
+    for part in ["corrupt.example", &sha256, "Other bytes than its log names"] {
         assert!(page.contains(part), "{part} is in: {page}");
     }
     let run = |line: &str| words(program().args(line.split('|')).arg("--config").arg(world.setup.file()));
