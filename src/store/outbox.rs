@@ -52,7 +52,7 @@ pub struct Backlog {
     pub pending: u64,
     /// When the oldest of them happened, in Unix seconds.
     pub since: i64,
-    /// Why the last try of the oldest that was tried failed.
+    /// Why a try failed: of those that are put off, the one whose next is the furthest away.
     pub error: Option<String>,
 }
 

@@ -53,21 +53,7 @@ pub(super) fn run(
     metrics: &Metrics,
 ) {
     let mut jobs = Vec::with_capacity(BATCH);
-    let mut rested = false;
-    loop {
-        let pause = if rested { Duration::MAX } else { REST };
-        let received = waits.block_on(async { timeout(pause, queue.recv_many(&mut jobs, BATCH)).await });
-        match received {
-            Ok(0) => return,
-            Ok(_) => rested = false,
-            Err(_) => {
-                if let Err(error) = conn.release_memory() {
-                    warn!("the database keeps its cache: {error}");
-                }
-                rested = true;
-                continue;
-            }
-        }
+    while waits.block_on(receive(&conn, &mut queue, &mut jobs)) > 0 {
         let mut ended = Vec::with_capacity(jobs.len());
         let mut told = false;
         let committed = batch(&mut conn, &mut trees, jobs.drain(..), &mut ended, &mut told);
@@ -96,6 +82,17 @@ pub(super) fn run(
             return;
         }
     }
+}
+
+/// Waits for jobs; gives their number, 0 if there will be none. If none come for a while, the database lets go of its cache.
+async fn receive(conn: &Connection, queue: &mut mpsc::Receiver<Job>, jobs: &mut Vec<Job>) -> usize {
+    if let Ok(received) = timeout(REST, queue.recv_many(jobs, BATCH)).await {
+        return received;
+    }
+    if let Err(error) = conn.release_memory() {
+        warn!("the database keeps its cache: {error}");
+    }
+    queue.recv_many(jobs, BATCH).await
 }
 
 type Heads = [Option<Arc<Published>>; 2];
