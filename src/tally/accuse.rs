@@ -13,7 +13,8 @@ use crate::model::{Spec, Sum};
 use crate::peer::Mismatch;
 use crate::store::{SaidRow, Store};
 
-/// Stores that whoever said something about a spec has served other bytes than that, and the bytes if that is new.
+/// Stores that whoever said something about a spec has served other bytes than that, and the bytes if that is new. Returns
+/// why these are none to be used.
 ///
 /// # Errors
 /// The store failed.
@@ -24,8 +25,9 @@ pub(super) async fn accuse(
     spec: &Spec,
     said: SaidRow,
     mismatch: Mismatch,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let Mismatch { url, what, received } = mismatch;
+    warn!(peer = names.of(&said.vkey), "other bytes than recorded were served: {what}");
     let kind = Kind::MirrorMismatch.as_str();
     let (spec_of, vkey) = (spec.clone(), said.vkey.clone());
     let known = store.read(move |reader| {
@@ -35,7 +37,7 @@ pub(super) async fn accuse(
     let (id, is_known) = known.await?;
     let mut came = json!({
         "url": url.as_str(),
-        "flaw": what,
+        "flaw": &what,
         "size": received.gz_size,
         "sha256": data_encoding::HEXLOWER.encode(&received.gz_sha256),
         "unpacked": received.size,
@@ -62,5 +64,5 @@ pub(super) async fn accuse(
     });
     let divergence = accused.await?;
     warn!(divergence, "see `sumpeer divergences`");
-    Ok(())
+    Ok(format!("other bytes than it signed for: {what}"))
 }

@@ -21,7 +21,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, instrument, warn};
+use tracing::{info, instrument};
 
 use super::accuse::accuse;
 use super::evidence::Names;
@@ -158,10 +158,7 @@ impl Comparer {
         let received = match client.fetch(spec, said, self.binaries.staging_dir()).await {
             Ok(received) => received,
             Err(NotFetched::Differs(mismatch)) => {
-                let why = format!("other bytes than it signed for: {}", mismatch.what);
-                warn!(peer = %peer.name, "other bytes than claimed were served: {}", mismatch.what);
-                accuse(&self.store, &self.binaries, &self.names, spec, said.clone(), *mismatch).await?;
-                bail!(why);
+                bail!(accuse(&self.store, &self.binaries, &self.names, spec, said.clone(), *mismatch).await?)
             }
             Err(error) => return Err(error.into()),
         };

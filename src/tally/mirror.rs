@@ -19,7 +19,7 @@ use rand::seq::SliceRandom as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, instrument, warn};
+use tracing::{error, info, instrument};
 
 use super::Answer;
 use super::accuse::accuse;
@@ -166,10 +166,7 @@ impl Source {
                     fault.to_string()
                 }
                 Err(NotFetched::Differs(mismatch)) => {
-                    warn!(peer = %peer.name, "other bytes than recorded were served: {}", mismatch.what);
-                    let why = format!("other bytes than it signed for: {}", mismatch.what);
-                    accuse(&self.store, &self.binaries, &self.names, spec, said, *mismatch).await?;
-                    why
+                    accuse(&self.store, &self.binaries, &self.names, spec, said, *mismatch).await?
                 }
             };
             failed.push(format!("{}: {why}", peer.name));
