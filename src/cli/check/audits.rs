@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use super::Report;
-use super::peers::{name, said};
+use super::peers::{entry, name};
 use crate::quorum::Word;
 use crate::store::{AuditCounts, AuditOrder, AuditState, Reader};
 
@@ -37,9 +37,8 @@ pub(super) fn check(reader: &Reader<'_>, own: &str, report: &mut Report) -> anyh
             report.expect((first..next).contains(&number), || {
                 format!("entry {number} of the {name} log is audited, but only {first} to {next} were looked at")
             });
-            let texts = reader.peer_entries(position.log, number, number + 1)?;
             let word = Word::Sum { size: row.size, sum: row.sum };
-            let found = texts.first().and_then(|text| said(log, text));
+            let found = entry(reader, log, position.log, number)?;
             report.expect(found.is_some_and(|(of, found)| of == *spec && found == word), || {
                 format!("what is audited of {spec} is not what entry {number} of the {name} log says")
             });
@@ -58,7 +57,7 @@ pub(super) fn check(reader: &Reader<'_>, own: &str, report: &mut Report) -> anyh
         report.checked.push(format!(
             "audit of the {name} log: {} of {} entries",
             counts.chosen,
-            next - first.min(next)
+            next.saturating_sub(first)
         ));
     }
     Ok(())

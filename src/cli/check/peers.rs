@@ -162,8 +162,19 @@ fn is_convicted(reader: &Reader<'_>, vkey: &str) -> anyhow::Result<bool> {
     }
 }
 
+/// What an entry of a peer's log says; none if it is not stored, or says nothing of a spec.
+pub(super) fn entry(
+    reader: &Reader<'_>,
+    log: LogId,
+    id: PeerLogId,
+    number: u64,
+) -> anyhow::Result<Option<(String, Word)>> {
+    let texts = reader.peer_entries(id, number, number + 1)?;
+    Ok(texts.first().and_then(|text| said(log, text)))
+}
+
 /// What an entry says, as followers read it.
-pub(super) fn said(log: LogId, text: &[u8]) -> Option<(String, Word)> {
+fn said(log: LogId, text: &[u8]) -> Option<(String, Word)> {
     match log {
         LogId::Claims => {
             let claim = Claim::parse(text).ok()?;
@@ -190,11 +201,10 @@ fn check_words(
         count += 1;
         let name = name(vkey, row.log);
         let here = (vkey.to_owned(), row.log);
-        let texts = match ids.get(&here) {
-            Some(id) => reader.peer_entries(*id, row.number, row.number + 1)?,
-            None => Vec::new(),
+        let found = match ids.get(&here) {
+            Some(id) => entry(reader, row.log, *id, row.number)?,
+            None => None,
         };
-        let found = texts.first().and_then(|text| said(row.log, text));
         report.expect(found.as_ref().is_some_and(|(of, word)| of == spec && *word == row.word), || {
             format!("the word on {spec} is not what entry {} of the {name} log says", row.number)
         });
