@@ -6,19 +6,18 @@ mod receiver;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
-use sumpeer::log::forms;
-use sumpeer::metrics::Metrics;
 use sumpeer::model::AlertKind;
 use sumpeer::store::{NewAlert, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::liar;
-use crate::world::{Module, Modules, Place, Setup, eventually, free_address, program, scratch, spec, words};
+use crate::world::{
+    Module, Modules, Place, Setup, eventually, free_address, open, program, released, scratch, spec, words,
+};
 use receiver::{Mood, Receiver, signature};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,25 +26,6 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// A node that does nothing, with these alerts.
 fn idle(modules: &Modules, alerts: &str) -> Setup {
     Setup::empty(modules).with(&format!("[alerts]\nlongest-retry = \"1s\"\n{alerts}"))
-}
-
-/// Waits until nobody has a data directory open: a store is closed some moments after its last handle is gone.
-fn released(data: &Path) {
-    let lock = fs::File::options().write(true).open(data.join("lock")).expect("there was a node");
-    eventually(PATIENCE, "the store is closed", || lock.try_lock().is_ok());
-}
-
-/// Opens the store of a node that has just ended.
-fn open(data: &Path) -> Store {
-    let own = sumpeer::node::read_key(&data.join("key")).expect("the node made one");
-    let began = Instant::now();
-    loop {
-        match Store::open(data, forms(&own), Metrics::new()) {
-            Ok(store) => return store,
-            Err(error) => assert!(began.elapsed() < PATIENCE, "{error:#}"),
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Raises alerts about so many specs, and ends and raises some of them again: 200 events of 120 specs.

@@ -2,39 +2,24 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::time::{Duration, Instant};
 
 use sumpeer::binaries::Binaries;
-use sumpeer::log::forms;
 use sumpeer::metrics::Metrics;
 use sumpeer::model::{Claim, Finding, Sum};
 use sumpeer::peer::{Entry, Peer, Proven, Said, SignedHead};
 use sumpeer::quorum::Word;
-use sumpeer::store::{LogId, Store};
+use sumpeer::store::LogId;
 use sumpeer::tally::{Tally, Voter};
 use sumpeer::tlog::{CompactRange, Head, SignerKey, leaf_hash, sign_note};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{Modules, Setup, check_tells, program, words};
+use crate::world::{Modules, Setup, check_tells, open, program, words};
 
 const SPEC: &str = "example.com/m@v1.0.0/linux-amd64-go1.27.1/";
 
 fn key(name: &str) -> SignerKey {
     SignerKey::generate(name, [name.as_bytes()[0]; 32]).expect("a key")
-}
-
-/// Opens the store of a node that has just ended.
-fn open(data: &Path) -> Store {
-    let own = sumpeer::node::read_key(&data.join("key")).expect("the node made one");
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        match Store::open(data, forms(&own), Metrics::new()) {
-            Ok(store) => return store,
-            Err(error) => assert!(Instant::now() < deadline, "{error:#}"),
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Two voters have claimed different sums of 300 programs, and both signed for it; then one is in quarantine.

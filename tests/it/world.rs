@@ -31,7 +31,10 @@ pub(crate) use warm::{furnish, furnish_as, furnish_seed, furnish_stub, furnish_w
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use sumpeer::log::forms;
+use sumpeer::metrics::Metrics;
 use sumpeer::model::Target;
+use sumpeer::store::Store;
 use tempfile::TempDir;
 
 /// The Go release that tests build with.
@@ -71,6 +74,19 @@ pub(crate) fn eventually(patience: Duration, what: &str, mut holds: impl FnMut()
         assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Waits until nobody has a data directory open: a store is closed some moments after its last handle is gone.
+pub(crate) fn released(data: &Path) {
+    let lock = std::fs::File::options().write(true).open(data.join("lock")).expect("there was a node");
+    eventually(Duration::from_secs(120), "the store is closed", || lock.try_lock().is_ok());
+}
+
+/// Opens the store of a node that has just ended.
+pub(crate) fn open(data: &Path) -> Store {
+    released(data);
+    let own = sumpeer::node::read_key(&data.join("key")).expect("the node made one");
+    Store::open(data, forms(&own), Metrics::new()).expect("a store")
 }
 
 /// Runs `sumpeer check` on a database that was damaged by a statement, and mends it again.

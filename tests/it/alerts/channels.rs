@@ -20,8 +20,8 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::receiver::{Mood, Receiver};
-use super::{each_once_and_in_order, released, trouble};
-use crate::world::{free_address, scratch};
+use super::{each_once_and_in_order, trouble};
+use crate::world::{free_address, released, scratch};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LIMITS: WebhookLimits = WebhookLimits { first_byte: Duration::from_secs(2), body: Duration::from_millis(500) };
